@@ -1,0 +1,63 @@
+# Every target sets up what it needs: Python 3.11+ and make are enough.
+# `make demo` and `make test` are the two commands of the README.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+# Compiled at installation, as pip does: every later start of a process is seconds faster.
+UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
+FLOOR := .venv-floor
+PYTEST := $(BIN)/python -m pytest
+# No telemetry of MLflow's own from our tests and demos.
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.PHONY: help demo demo-multiclass test test-slow test-floor check format benchmarks clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
+
+$(VENV)/bin/uv:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, got none on the PATH."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/uv
+	$(UV) -e '.[all]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/uv
+	$(UV) -e '.[all]' --group dev
+	touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo ## The main job on real data, end to end
+	$(BIN)/python examples/quickstart.py
+
+demo-multiclass: $(VENV)/.demo ## Two versions of a digits classifier, told apart by the gate
+	$(BIN)/python examples/digits_two_versions.py
+
+test: check ## Lint, types, all quick tests
+	$(PYTEST) -n 2 --dist loadfile -m "not slow"
+
+test-slow: $(VENV)/.dev ## Simulations and load tests
+	$(PYTEST) -m slow
+
+test-floor: ## The glue on the oldest supported MLflow, pandas 2 and scikit-learn
+	test -x $(FLOOR)/bin/uv || { $(PYTHON) -m venv $(FLOOR) && $(FLOOR)/bin/python -m pip install --quiet uv; }
+	$(FLOOR)/bin/uv pip install --quiet --compile-bytecode --python $(FLOOR)/bin/python -e '.[evaluate]' --group floor
+	$(FLOOR)/bin/python -m pytest -n 2 --dist loadfile -m "not slow" tests/flavor tests/evaluator tests/gate tests/model
+
+check: $(VENV)/.dev ## Lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## Mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmarks: $(VENV)/.dev ## Ratios against the peers, as in docs/benchmarks.md
+	for script in serve save evaluator; do echo; echo $$script; $(BIN)/python tests/benchmarks/$$script.py; done
+
+clean: ## Remove environments, caches and what the demo left
+	rm -rf $(VENV) $(FLOOR) build dist demo .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,71 @@
+"""The errors of mlflow-caliber. Every message says what was wanted and what came.
+
+* CaliberError
+  x InvalidInputError (ValueError)   an array, a parameter or a label that cannot be used
+    + OneClassError                  both classes are needed and only one came
+  x StateError (ValueError)          saved state (JSON) that cannot be read back
+  x ConfigError (ValueError)         a configuration key or value that is not known
+  x EvidenceError (ValueError)       evidence that is missing, stale, or about another model
+  x OptionalDependencyError (RuntimeError)  an optional package that is missing or does not work
+  x PromotionError (RuntimeError)    a promotion or rollback that was refused or overtaken
+  x UnsupportedModelError (TypeError)  a base model whose probabilities cannot be found
+
+The numerics raise these; the MLflow glue turns them into ``MlflowException`` with an ``error_code``
+where MLflow itself is the caller.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "CaliberError",
+    "ConfigError",
+    "EvidenceError",
+    "InvalidInputError",
+    "OneClassError",
+    "OptionalDependencyError",
+    "PromotionError",
+    "StateError",
+    "UnsupportedModelError",
+]
+
+
+class CaliberError(Exception):
+    """Anything that mlflow-caliber refuses."""
+
+
+class InvalidInputError(CaliberError, ValueError):
+    """An array, a parameter or a label that cannot be used."""
+
+
+class OneClassError(InvalidInputError):
+    """Both classes are needed and only one came."""
+
+
+class StateError(CaliberError, ValueError):
+    """Saved state that cannot be read back."""
+
+
+class ConfigError(CaliberError, ValueError):
+    """A configuration key or value that is not known."""
+
+
+class EvidenceError(CaliberError, ValueError):
+    """Evidence that is missing, stale, or about another model."""
+
+
+class OptionalDependencyError(CaliberError, RuntimeError):
+    """An optional package that is missing or does not work."""
+
+
+class PromotionError(CaliberError, RuntimeError):
+    """A promotion or rollback that was refused or overtaken; ``decision`` is the gate's, when the gate refused."""
+
+    def __init__(self, message: str, decision: Any = None) -> None:
+        super().__init__(message)
+        self.decision = decision
+
+
+class UnsupportedModelError(CaliberError, TypeError):
+    """A base model whose probabilities cannot be found."""

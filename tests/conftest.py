@@ -1,0 +1,37 @@
+"""What every test runs in: a folder of its own, a registry of its own, and no word to the outside."""
+
+import os
+import sys
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def isolated(tmp_path_factory):
+    """A fresh working directory with an MLflow store on SQLite; subprocesses inherit it. Imports nothing."""
+    folder = tmp_path_factory.mktemp("session")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+            patch.delenv(name)
+        uri = f"sqlite:///{folder}/mlflow.db"
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        patch.setenv("MLFLOW_REGISTRY_URI", uri)
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        patch.setenv("DO_NOT_TRACK", "true")  # Evidently
+        patch.chdir(folder)  # MLflow writes artifacts beside the working directory, CatBoost its logs into it
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def same_store_afterwards(isolated):
+    """Commands and tests point MLflow elsewhere; the next test must not find it there."""
+
+    def places():
+        mlflow = sys.modules.get("mlflow")
+        return (mlflow.get_tracking_uri(), mlflow.get_registry_uri()) if mlflow else None
+
+    before = places() or (os.environ["MLFLOW_TRACKING_URI"], os.environ["MLFLOW_REGISTRY_URI"])
+    yield
+    if places() not in (None, before):
+        sys.modules["mlflow"].set_tracking_uri(before[0])
+        sys.modules["mlflow"].set_registry_uri(before[1])
