@@ -1,0 +1,20 @@
+"""How far today's data are from the reference: native statistics, always there; Evidently's report on request.
+
+* :func:`drift_report` compares two frames, :func:`drift_from_profile` a frame with the stored :func:`feature_profile`
+  of another. Both give one :class:`DriftReport` of :class:`ColumnDrift`.
+* :func:`evidently_report` writes the HTML report of Evidently, which is imported only there.
+"""
+
+from mlflow_caliber.drift._evidently import evidently_report
+from mlflow_caliber.drift._native import drift_from_profile, drift_report
+from mlflow_caliber.drift._profile import feature_profile
+from mlflow_caliber.drift._report import ColumnDrift, DriftReport
+
+__all__ = [
+    "ColumnDrift",
+    "DriftReport",
+    "drift_from_profile",
+    "drift_report",
+    "evidently_report",
+    "feature_profile",
+]

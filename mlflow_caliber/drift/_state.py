@@ -1,0 +1,54 @@
+"""Reading JSON state field by field; whatever does not fit is a StateError with a sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from mlflow_caliber.exceptions import StateError
+
+
+def read_version(state: Any, version: int, where: str) -> None:
+    """Refuse anything that is not an object of this format version."""
+    if not isinstance(state, Mapping):
+        raise StateError(f"{where} must be a JSON object, got a {type(state).__name__}.")
+    if value_of(state, "format_version", int, where) != version:
+        raise StateError(f"{where} must have format version {version}, got {state['format_version']}.")
+
+
+def value_of(state: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
+    """The value under a key, of the type that was wanted."""
+    if key not in state:
+        raise StateError(f"{where} must have {key!r}, got only {sorted(map(str, state))}.")
+    return _typed(state[key], kind, f"{where} must have {key!r} of type {_named(kind)}")
+
+
+def list_of(state: Mapping[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> list[Any]:
+    """A list under a key, all of one type."""
+    wanted = f"{where} must have {key!r} of type list of {_named(kind)}"
+    return [_typed(item, kind, wanted) for item in value_of(state, key, list, where)]
+
+
+def text(state: Mapping[str, Any], key: str, where: str) -> str:
+    """A text under a key."""
+    return str(value_of(state, key, str, where))
+
+
+def number(state: Mapping[str, Any], key: str, where: str, *, whole: bool = False) -> float:
+    """A finite number under a key, not negative; with ``whole``, an integer."""
+    value = value_of(state, key, int if whole else (int, float), where)
+    if not math.isfinite(value) or value < 0:
+        raise StateError(f"{where} must have a finite {key!r} of at least 0, got {value}.")
+    return float(value)
+
+
+def _typed(value: Any, kind: type | tuple[type, ...], wanted: str) -> Any:
+    # JSON's true is Python's bool, which is an int; no count of ours is a truth value.
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise StateError(f"{wanted}, got {value!r}.")
+    return value
+
+
+def _named(kind: type | tuple[type, ...]) -> str:
+    return " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
