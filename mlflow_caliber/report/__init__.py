@@ -1,0 +1,10 @@
+"""One evaluation of class probabilities against outcomes, as a frozen value.
+
+:func:`reliability_report` computes it once; the evaluator, the gate, the plots and the HTML page only read it.
+"""
+
+from mlflow_caliber.report._compute import reliability_report
+from mlflow_caliber.report._state import HISTOGRAM_BINS
+from mlflow_caliber.report._values import ReliabilityReport, SegmentReport
+
+__all__ = ["HISTOGRAM_BINS", "ReliabilityReport", "SegmentReport", "reliability_report"]
