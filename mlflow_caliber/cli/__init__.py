@@ -1,0 +1,34 @@
+"""The ``mlflow-caliber`` command.
+
+Every command imports what it needs when it runs, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import click
+
+from mlflow_caliber._version import __version__
+from mlflow_caliber.cli._doctor import doctor
+from mlflow_caliber.cli._gate import gate, promote, rollback
+from mlflow_caliber.cli._recalibrate import recalibrate
+from mlflow_caliber.cli._report import report
+
+__all__ = ["main"]
+
+
+EXIT_CODES = """\b
+Exit codes:
+  0  done, or the gate passed
+  1  the gate failed or refused
+  2  wrong usage or configuration
+  3  not enough data to decide"""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
+@click.version_option(__version__, prog_name="mlflow-caliber")
+def main() -> None:
+    """The reliability layer of MLflow: measure, gate, promote, roll back, recalibrate."""
+
+
+for command in (report, gate, promote, rollback, recalibrate, doctor):
+    main.add_command(command)

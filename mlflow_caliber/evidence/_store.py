@@ -1,0 +1,187 @@
+"""Where evidence lies in MLflow: found by tags, read back and checked."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import yaml
+
+from mlflow_caliber.evidence._digests import model_digest, sha256, short_digest
+from mlflow_caliber.evidence._record import Evidence, ModelIdentity
+from mlflow_caliber.evidence._rows import Rows
+from mlflow_caliber.exceptions import EvidenceError, OptionalDependencyError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# Artifacts of an evaluation run.
+REPORT_JSON = "caliber/report.json"
+ROWS_PARQUET = "caliber/rows.parquet"
+REPORT_HTML = "caliber/report.html"
+RELIABILITY_PNG = "caliber/reliability.png"
+RISK_COVERAGE_PNG = "caliber/risk_coverage.png"
+DRIFT_JSON = "caliber/drift.json"
+EVIDENTLY_HTML = "caliber/evidently_drift.html"
+
+# Tags of an evaluation run: how the gate finds it. They are a signpost, never the proof.
+TAG_MODEL_DIGEST = "caliber_model_digest"
+TAG_DATA_DIGEST = "caliber_data_digest"
+
+
+def resolve_model_path(uri: str | Path, *, dst_path: str | Path | None = None) -> Path:
+    """
+    The local folder of a model: ``models:/name/1``, ``models:/name@alias``, ``models:/m-<id>``, ``runs:/...``, a path.
+
+    A local folder is returned as it is; anything else is downloaded by MLflow, into ``dst_path`` when that is given.
+
+    Raises
+    ------
+    EvidenceError
+        If MLflow does not find it; the sentence carries MLflow's.
+
+    Examples
+    --------
+    >>> resolve_model_path(".")
+    PosixPath('.')
+    """
+    if Path(uri).is_dir():
+        return Path(uri)
+    from mlflow.artifacts import download_artifacts  # takes seconds, so not above
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return Path(download_artifacts(str(uri), dst_path=None if dst_path is None else str(dst_path)))
+    except (MlflowException, OSError) as error:
+        raise EvidenceError(f"The model {str(uri)!r} must be one that MLflow finds: {error}") from error
+
+
+def identify_model(uri: str | Path) -> ModelIdentity:
+    """
+    The identity of a model, computed from its own files and never from tags.
+
+    Raises
+    ------
+    EvidenceError
+        If there is no such model.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (folder / "MLmodel").write_text("model_id: m-1")
+    >>> identify_model(folder).model_id
+    'm-1'
+    """
+    # Into a folder of our own: without one MLflow writes into a local artifact store in place.
+    with tempfile.TemporaryDirectory() as scratch:
+        path = resolve_model_path(uri, dst_path=scratch)
+        digest = model_digest(path)
+        meta = yaml.safe_load((path / "MLmodel").read_text(encoding="utf-8")) or {}
+    return ModelIdentity(digest=digest, uri=str(uri), model_id=meta.get("model_id"), model_uuid=meta.get("model_uuid"))
+
+
+def find_evidence(client: MlflowClient, digest: str, *, data_digest: str | None = None) -> str | None:
+    """
+    The newest run, in any experiment, that says it evaluated the model with this digest; None if there is none.
+
+    What the run says is only how it is found: :func:`load_evidence` and the gate check the evidence itself.
+
+    Parameters
+    ----------
+    client : MlflowClient
+        Of the tracking server.
+    digest : str
+        The model's, from :func:`model_digest`.
+    data_digest : str, optional
+        Only runs on this evaluation set.
+
+    Returns
+    -------
+    str or None
+        The run's id.
+    """
+    wanted = f"tags.{TAG_MODEL_DIGEST} = '{digest}'"
+    if data_digest is not None:
+        wanted += f" and tags.{TAG_DATA_DIGEST} = '{data_digest}'"
+    experiments = [e.experiment_id for e in _all_pages(client.search_experiments)]
+    runs = client.search_runs(experiments, wanted, max_results=1, order_by=["attributes.start_time DESC"])
+    return str(runs[0].info.run_id) if runs else None
+
+
+def _all_pages(search: Callable[..., Any]) -> Iterator[Any]:
+    page = search()
+    yield from page
+    while page.token:
+        page = search(page_token=page.token)
+        yield from page
+
+
+def load_evidence(run_id: str, client: MlflowClient) -> Evidence:
+    """
+    The evidence of a run.
+
+    Raises
+    ------
+    EvidenceError
+        If the run has no ``caliber/report.json``, or if that is not the file that the evaluator wrote for this run.
+    """
+    with _artifact(run_id, REPORT_JSON, client) as path:
+        content = path.read_bytes()
+    try:
+        state = json.loads(content)
+    except ValueError as error:
+        raise EvidenceError(f"{REPORT_JSON} of run {run_id} must be JSON: {error}.") from error
+    evidence = Evidence.from_dict(state)
+    if evidence.to_json() != content:
+        raise EvidenceError(f"{REPORT_JSON} of run {run_id} must be as the evaluator wrote it, got an edited file.")
+    if evidence.run_id not in (None, run_id):
+        raise EvidenceError(f"{REPORT_JSON} of run {run_id} must be its own, got the one of run {evidence.run_id}.")
+    return evidence
+
+
+def load_rows(evidence: Evidence, run_id: str, client: MlflowClient) -> Rows:
+    """
+    The rows behind the evidence of a run, if they are still those that it names.
+
+    Raises
+    ------
+    EvidenceError
+        If the run has no ``caliber/rows.parquet``, or one with another digest.
+    """
+    with _artifact(run_id, ROWS_PARQUET, client) as path:
+        digest = sha256(path.read_bytes())
+        if digest != evidence.rows_sha256:
+            named = "none" if evidence.rows_sha256 is None else short_digest(evidence.rows_sha256)
+            raise EvidenceError(
+                f"{ROWS_PARQUET} of run {run_id} must have the digest that its evidence names ({named}), "
+                f"got {short_digest(digest)}."
+            )
+        rows = Rows.from_frame(_read_parquet(path))
+    if len(rows.y) != evidence.data.n:
+        raise EvidenceError(f"{ROWS_PARQUET} of run {run_id} must have {evidence.data.n} rows, got {len(rows.y)}.")
+    return rows
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except ImportError as error:
+        raise OptionalDependencyError("Reading rows needs pyarrow: pip install 'mlflow-caliber[evaluate]'.") from error
+
+
+@contextmanager
+def _artifact(run_id: str, name: str, client: MlflowClient) -> Iterator[Path]:
+    from mlflow.exceptions import MlflowException  # takes seconds, so not above
+
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            path = Path(client.download_artifacts(run_id, name, scratch))
+        except (MlflowException, OSError) as error:
+            raise EvidenceError(f"Run {run_id} must hold {name}, which evaluators='caliber' writes: {error}") from error
+        yield path
