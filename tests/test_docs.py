@@ -1,0 +1,149 @@
+"""Docs cannot lie by leaving out: every name that a user can type or meet stands in ``docs/``."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+import mlflow_caliber
+from mlflow_caliber.calibrators import CALIBRATORS
+from mlflow_caliber.cli import main
+from mlflow_caliber.evaluator import EvaluatorConfig
+from mlflow_caliber.gate import GatePolicy, registry
+from mlflow_caliber.metrics import METRIC_PREFIX, METRICS
+from mlflow_caliber.model import FRAME_COLUMNS, REASONS, UNCALIBRATED
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = {file: file.read_text(encoding="utf-8") for file in sorted((ROOT / "docs").rglob("*.md"))}
+PAGES = {**DOCS, ROOT / "README.md": (ROOT / "README.md").read_text(encoding="utf-8")}
+EVERYTHING = "\n".join(DOCS.values())
+
+
+def documented(name: str) -> bool:
+    """Whether the name stands in the docs as code."""
+    return re.search(rf"(?<![\w/]){re.escape(name)}(?![\w/])", EVERYTHING) is not None
+
+
+@pytest.mark.parametrize("key", METRICS)
+def test_metric_keys(key: str) -> None:
+    assert documented(METRIC_PREFIX + key)
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(EvaluatorConfig), ids=lambda field: field.name)
+def test_evaluator_config_keys(field: dataclasses.Field[object]) -> None:
+    assert documented(f"`{field.name}`")
+
+
+@pytest.mark.parametrize("tag", sorted(value for name, value in vars(registry).items() if name.startswith("TAG_")))
+def test_tags(tag: str) -> None:
+    assert documented(tag)
+
+
+@pytest.mark.parametrize("tag", ["caliber_parent_version", "caliber_calibrator_revision", "caliber_previous_champion"])
+def test_tags_of_lineage(tag: str) -> None:
+    assert documented(tag)
+
+
+@pytest.mark.parametrize("name", [*FRAME_COLUMNS, "probabilities", *filter(None, REASONS), UNCALIBRATED])
+def test_prediction_frame(name: str) -> None:
+    assert documented(f"`{name}`")
+
+
+@pytest.mark.parametrize("name", CALIBRATORS)
+def test_calibrators(name: str) -> None:
+    assert documented(name)
+
+
+def commands(group: click.Group, prefix: str = "") -> list[tuple[str, click.Command]]:
+    found = []
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found += commands(command, f"{prefix}{name} ")
+        else:
+            found.append((prefix + name, command))
+    return found
+
+
+@pytest.mark.parametrize(("name", "command"), commands(main), ids=lambda value: value if isinstance(value, str) else "")
+def test_commands_and_their_options(name: str, command: click.Command) -> None:
+    assert documented(f"mlflow-caliber {name}")
+    page = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
+    for parameter in command.params:
+        for option in parameter.opts:
+            assert not option.startswith("--") or option in page, f"{name} {option} is missing from cli.md"
+
+
+def test_entry_points() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for group, names in project["entry-points"].items():
+        assert documented(group)
+        for name, target in names.items():
+            assert documented(name)
+            assert importlib.metadata.EntryPoint(name, target, group).load()
+    for extra in project["optional-dependencies"]:
+        assert re.search(rf"mlflow-caliber\[[\w,]*\b{extra}\b", EVERYTHING), f"the extra {extra} is not in docs/"
+
+
+def test_public_names() -> None:
+    for name in mlflow_caliber.__all__:
+        assert documented(name), name
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = [*project["project"]["dependencies"]]
+    wanted += [line for lines in project["project"]["optional-dependencies"].values() for line in lines]
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    for line in wanted:
+        name = re.split(r"[\s\[<>=!;]", line)[0]
+        assert name == "mlflow-caliber" or f"`{name}`" in page, f"docs/architecture.md does not say why {name} is there"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", PAGES[page]):
+        if not re.match(r"[a-z]+:", target):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_yaml_and_python_blocks_parse(page: Path) -> None:
+    for language, block in re.findall(r"```(\w+)\n(.*?)```", PAGES[page], re.DOTALL):
+        if language == "python":
+            compile(block, str(page), "exec")
+        elif language == "yaml" and block.lstrip().startswith("gate:"):
+            GatePolicy.from_dict(yaml.safe_load(block)["gate"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_shown_commands_exist(page: Path) -> None:
+    known = dict(commands(main))
+    for block in re.findall(r"```(?:bash|shell|sh|console)\n(.*?)```", PAGES[page], re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.removeprefix("$ "), comments=True)
+            if words[:1] != ["mlflow-caliber"] or len(words) < 2 or words[1].startswith("-"):
+                continue
+            assert words[1] in known, f"{page.name} shows {line!r}"
+            try:
+                known[words[1]].make_context(words[1], words[2:])
+            except (click.MissingParameter, click.NoSuchOption) as error:
+                pytest.fail(f"{page.name} shows {line!r}: {error.format_message()}")
+            except (click.BadParameter, click.exceptions.Exit):
+                pass  # a file that is not here, or --help
+
+
+def test_changelog_has_this_version() -> None:
+    assert f"## {mlflow_caliber.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_quoted_example_policy_is_the_shipped_one() -> None:
+    shipped = GatePolicy.load(ROOT / "examples" / "caliber.yaml")
+    assert set(shipped.targets) == {"champion"}
