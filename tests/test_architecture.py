@@ -20,9 +20,11 @@ STRATA = (
     ("scorers", "evidence", "config"),
     ("html",),
     ("plots",),
-    ("report", "model"),
+    ("report", "model", "diagnosis"),
     ("abstain", "drift"),
     ("calibrators", "metrics"),
+    ("_pava",),
+    ("_cells",),
     ("_validation",),
     ("exceptions", "_version"),
 )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
+from mlflow_caliber._cells import Bins, bins_of
 from mlflow_caliber._validation import (
     FloatArray,
     check_choice,
@@ -16,7 +17,6 @@ from mlflow_caliber._validation import (
     check_unit_interval,
 )
 from mlflow_caliber.exceptions import InvalidInputError
-from mlflow_caliber.metrics._cells import Bins, bins_of
 
 Strategy = Literal["quantile", "uniform"]
 Norm = Literal["l1", "l2", "max"]

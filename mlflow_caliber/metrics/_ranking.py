@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mlflow_caliber._cells import tie_groups
 from mlflow_caliber._validation import check_both_classes, check_scored_labels
-from mlflow_caliber.metrics._cells import tie_groups
 
 
 def roc_auc(y_true: ArrayLike, y_proba: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize
 
+from mlflow_caliber._cells import tie_groups
 from mlflow_caliber._validation import FloatArray, check_scored_labels
-from mlflow_caliber.metrics._cells import tie_groups
 
 # scikit-learn's choice, so that the numbers agree; the largest loss of a row is 36.04.
 SMALLEST_PROBABILITY = float(np.finfo(np.float64).eps)

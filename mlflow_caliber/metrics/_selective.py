@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mlflow_caliber._cells import tie_groups
 from mlflow_caliber._validation import FloatArray, check_confidence_pair, check_count
-from mlflow_caliber.metrics._cells import tie_groups
 from mlflow_caliber.metrics._records import ArrayRecord
 
 

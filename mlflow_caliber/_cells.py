@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from mlflow_caliber._validation import FloatArray
 
+__all__ = ["Bins", "Cells", "bins_of", "single_rows", "tie_groups"]
+
 # A tie group's middle that is meant to lie on a bin boundary must not fall below it by the rounding of a running sum.
 _BOUNDARY_TOLERANCE = 1e-9
 _TINY = np.finfo(np.float64).tiny
