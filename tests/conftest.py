@@ -4,6 +4,12 @@ import os
 import sys
 
 import pytest
+from hypothesis import settings
+
+# The same examples on every machine, however busy it is: a test that fails here fails for everybody.
+# HYPOTHESIS_PROFILE=default searches for new ones.
+settings.register_profile("reproducible", derandomize=True, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "reproducible"))
 
 
 @pytest.fixture(scope="session", autouse=True)
