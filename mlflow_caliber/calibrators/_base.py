@@ -12,7 +12,8 @@ from sklearn.exceptions import NotFittedError
 
 from mlflow_caliber._validation import (
     FloatArray,
-    check_binary_labels,
+    IntArray,
+    check_binary_outcomes,
     check_both_classes,
     check_same_length,
     check_scores,
@@ -118,15 +119,15 @@ class Calibrator(JsonForm):
         """
         self._check_params()
         x = check_scores(scores, "scores")
-        labels = check_binary_labels(y, "y")
+        labels = check_binary_outcomes(y, "y")
         n = check_same_length(scores=x, y=labels)
         weight = check_weights(sample_weight, n)
         check_both_classes(labels, weight, f"The {self.name} calibrator")
-        if weight is None:
-            weight = np.ones(n)
-        used = weight > 0.0
-        self._fit(x[used], labels[used], weight[used])
-        self.n_samples_ = int(used.sum())
+        if weight is not None:
+            used = weight > 0.0
+            x, labels, weight = x[used], labels[used], weight[used]
+        self._fit(x, labels, weight)
+        self.n_samples_ = x.size
         return self
 
     def predict(self, scores: ArrayLike) -> FloatArray:
@@ -153,8 +154,11 @@ class Calibrator(JsonForm):
         return self._map(check_scores(scores, "scores"))
 
     @abstractmethod
-    def _fit(self, scores: FloatArray, y: FloatArray, weight: FloatArray) -> None:
-        """Fit checked rows. Labels may be fractions and of one class: cross-validation meets both."""
+    def _fit(self, scores: FloatArray, y: FloatArray | IntArray, weight: FloatArray | None) -> None:
+        """Fit checked rows. Without weights each row counts once, and the labels are 0 and 1 and of both classes.
+
+        With weights labels may be fractions and of one class: cross-validation meets both.
+        """
 
     @abstractmethod
     def _map(self, scores: FloatArray) -> FloatArray:

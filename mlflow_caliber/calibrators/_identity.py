@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from mlflow_caliber._validation import FloatArray
+from mlflow_caliber._validation import FloatArray, IntArray
 from mlflow_caliber.calibrators._base import Calibrator
 from mlflow_caliber.calibrators._state import StateReader
 
@@ -25,7 +25,7 @@ class IdentityCalibrator(Calibrator):
 
     name: ClassVar[str] = "identity"
 
-    def _fit(self, scores: FloatArray, y: FloatArray, weight: FloatArray) -> None:
+    def _fit(self, scores: FloatArray, y: FloatArray | IntArray, weight: FloatArray | None) -> None:
         """Nothing to learn."""
 
     def _map(self, scores: FloatArray) -> FloatArray:

@@ -2,57 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
-from scipy.optimize import isotonic_regression
 
-from mlflow_caliber._validation import FloatArray, check_flag, check_non_negative
+from mlflow_caliber._pava import Pools, mean_scores, pool
+from mlflow_caliber._validation import FloatArray, IntArray, check_flag, check_non_negative
 from mlflow_caliber.calibrators._base import Calibrator
+from mlflow_caliber.calibrators._line import BrokenLine
 from mlflow_caliber.calibrators._state import StateReader
 
 __all__ = ["CenteredIsotonicCalibrator", "IsotonicCalibrator"]
-
-# Closer scores count as tied, as in scikit-learn: between them a slope could overflow.
-_TIE = 1e-15
-# Closer values are one pool, which rounding in the running means has kept apart.
-_SAME = 1e-12
-
-
-class _Blocks(NamedTuple):
-    """The pools of adjacent violators, from the lowest score up."""
-
-    first: FloatArray
-    last: FloatArray
-    centre: FloatArray
-    value: FloatArray
-    weight: FloatArray
-
-
-def _pool(scores: FloatArray, y: FloatArray, weight: FloatArray) -> _Blocks:
-    """Weighted pooling of adjacent violators, ties in the score merged first."""
-    order = np.argsort(scores, kind="stable")
-    x, y, weight = scores[order], y[order], weight[order]
-    starts = np.flatnonzero(np.diff(x, prepend=-1.0) > _TIE)
-    x, mass, positives = x[starts], np.add.reduceat(weight, starts), np.add.reduceat(weight * y, starts)
-    fit = isotonic_regression(positives / mass, weights=mass)
-    heads = fit.blocks[:-1]
-    heads = heads[np.diff(fit.x[heads], prepend=-1.0) > _SAME]
-    tails = np.append(heads[1:], x.size) - 1
-    total = np.add.reduceat(mass, heads)
-    centre = np.clip(np.add.reduceat(mass * x, heads) / total, x[heads], x[tails])
-    value = np.maximum.accumulate(np.add.reduceat(positives, heads) / total)
-    return _Blocks(x[heads], x[tails], centre, np.minimum(value, 1.0), total)
 
 
 class _KnotMap(Calibrator):
     """Straight lines between knots, constant outside them."""
 
-    x_thresholds_: FloatArray
-    y_thresholds_: FloatArray
+    _line: BrokenLine
+
+    @property
+    def x_thresholds_(self) -> FloatArray:
+        return self._line.x
+
+    @property
+    def y_thresholds_(self) -> FloatArray:
+        return self._line.y
 
     def _map(self, scores: FloatArray) -> FloatArray:
-        return np.interp(scores, self.x_thresholds_, self.y_thresholds_)
+        return np.array([self._line.at(scores.item())]) if scores.size == 1 else self._line.at_all(scores)
 
     def _state(self) -> dict[str, Any]:
         return {"x_thresholds": self.x_thresholds_.tolist(), "y_thresholds": self.y_thresholds_.tolist()}
@@ -65,7 +42,7 @@ class _KnotMap(Calibrator):
             raise state.fault("'x_thresholds' must increase strictly, got them out of order or repeated.")
         if np.any(np.diff(y) < 0.0):
             raise state.fault("'y_thresholds' must never decrease, got them out of order.")
-        self.x_thresholds_, self.y_thresholds_ = x, y
+        self._line = BrokenLine(x, y)
 
 
 class IsotonicCalibrator(_KnotMap):
@@ -95,10 +72,11 @@ class IsotonicCalibrator(_KnotMap):
 
     name: ClassVar[str] = "isotonic"
 
-    def _fit(self, scores: FloatArray, y: FloatArray, weight: FloatArray) -> None:
-        pool = _pool(scores, y, weight)
-        x, first = np.unique(np.column_stack([pool.first, pool.last]), return_index=True)
-        self.x_thresholds_, self.y_thresholds_ = x, np.repeat(pool.value, 2)[first]
+    def _fit(self, scores: FloatArray, y: FloatArray | IntArray, weight: FloatArray | None) -> None:
+        pools = pool(scores, y, weight)
+        x, value = np.stack([pools.first, pools.last], axis=1).ravel(), np.repeat(pools.value, 2)
+        new = np.append(True, x[1:] > x[:-1])  # a pool of one score has one knot
+        self._line = BrokenLine(x[new], value[new])
 
 
 class CenteredIsotonicCalibrator(_KnotMap):
@@ -145,23 +123,25 @@ class CenteredIsotonicCalibrator(_KnotMap):
         check_flag(self.clip_ends, "clip_ends")
         check_non_negative(self.prior_rows, "prior_rows")
 
-    def _fit(self, scores: FloatArray, y: FloatArray, weight: FloatArray) -> None:
-        pool = _pool(scores, y, weight)
+    def _fit(self, scores: FloatArray, y: FloatArray | IntArray, weight: FloatArray | None) -> None:
+        pools = pool(scores, y, weight)
+        centre = mean_scores(pools, scores, weight)
         if self.clip_ends:
-            pool = _clipped(pool)
+            pools = _clipped(pools)
         if self.prior_rows > 0.0:
-            pool = _shrunk(pool, self.prior_rows)
-        self.x_thresholds_, self.y_thresholds_ = pool.centre, pool.value
+            pools, centre = _shrunk(pools, centre, self.prior_rows)
+        self._line = BrokenLine(centre, pools.value)
 
 
-def _clipped(pool: _Blocks) -> _Blocks:
+def _clipped(pools: Pools) -> Pools:
     """No value closer to 0 or 1 than the size of the first and the last pool allows."""
-    low, high = 0.5 / (pool.weight[0] + 1.0), 1.0 - 0.5 / (pool.weight[-1] + 1.0)
-    return pool._replace(value=np.clip(pool.value, low, high))
+    low, high = 0.5 / (pools.weight[0] + 1.0), 1.0 - 0.5 / (pools.weight[-1] + 1.0)
+    return pools._replace(value=np.clip(pools.value, low, high))
 
 
-def _shrunk(pool: _Blocks, prior_rows: float) -> _Blocks:
+def _shrunk(pools: Pools, centre: FloatArray, prior_rows: float) -> tuple[Pools, FloatArray]:
     """Every pool pulled toward its mean score; pools of unequal size may then violate the order, so pool again."""
-    share = prior_rows / pool.value.size
-    weight = pool.weight + share
-    return _pool(pool.centre, (pool.weight * pool.value + share * pool.centre) / weight, weight)
+    share = prior_rows / centre.size
+    weight = pools.weight + share
+    pooled = pool(centre, (pools.weight * pools.value + share * centre) / weight, weight)
+    return pooled, mean_scores(pooled, centre, weight)

@@ -17,9 +17,9 @@ from mlflow_caliber._validation import (
     check_weights,
 )
 from mlflow_caliber.calibrators._base import Calibrator, JsonForm
-from mlflow_caliber.calibrators._parametric import MAX_TEMPERATURE, MIN_TEMPERATURE, fit_temperature
-from mlflow_caliber.calibrators._registry import CALIBRATORS, make_calibrator, read_as
+from mlflow_caliber.calibrators._registry import CALIBRATORS, read_as
 from mlflow_caliber.calibrators._state import StateReader
+from mlflow_caliber.calibrators._temperature import MAX_TEMPERATURE, MIN_TEMPERATURE, fit_temperature
 from mlflow_caliber.exceptions import OneClassError
 
 __all__ = ["MulticlassCalibrator"]
@@ -145,7 +145,7 @@ class MulticlassCalibrator(JsonForm):
             self.temperature_ = 1.0 if self.method == "identity" else fit_temperature(_log(proba.T), one_hot.T, weight)
             return
         self.columns_ = [
-            make_calibrator(self.method).fit(proba[:, k], one_hot[:, k], weight) if seen[k] else None
+            CALIBRATORS[self.method]().fit(proba[:, k], one_hot[:, k], weight) if seen[k] else None
             for k in range(seen.size)
         ]
 

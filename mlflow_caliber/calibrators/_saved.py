@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from mlflow_caliber.calibrators._base import Calibrator
+from mlflow_caliber.calibrators._make import BINARY_KINDS
 from mlflow_caliber.calibrators._multiclass import MulticlassCalibrator
-from mlflow_caliber.calibrators._registry import CALIBRATORS, read_as
+from mlflow_caliber.calibrators._registry import read_as
 
 __all__ = ["calibrator_from_dict"]
 
@@ -39,6 +40,6 @@ def calibrator_from_dict(data: Any) -> Calibrator | MulticlassCalibrator:
     >>> calibrator_from_dict(saved).predict([0.3])
     array([0.5])
     """
-    kinds: dict[str, type[Calibrator | MulticlassCalibrator]] = {**CALIBRATORS}
+    kinds: dict[str, type[Calibrator | MulticlassCalibrator]] = {**BINARY_KINDS}
     kinds[MulticlassCalibrator.name] = MulticlassCalibrator
     return read_as(data, kinds)

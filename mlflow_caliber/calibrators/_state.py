@@ -63,6 +63,10 @@ class StateReader:
             raise self._fault(key, "a list", value)
         return value
 
+    def names(self) -> list[str]:
+        """All keys, of an object whose keys are data."""
+        return [str(key) for key in self._data]
+
     def nested(self, key: str) -> StateReader:
         """An object inside this one."""
         return StateReader(self.value(key), f"{self._where} {key}:")
