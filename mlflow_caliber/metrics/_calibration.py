@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from mlflow_caliber._cells import Bins, bins_of
+from mlflow_caliber._cells import Bins, bins_of, equal_width_gaps
 from mlflow_caliber._validation import (
     FloatArray,
     check_choice,
     check_count,
-    check_scored_labels,
+    check_counted_labels,
+    check_scored_chunks,
     check_unit_interval,
 )
 from mlflow_caliber.exceptions import InvalidInputError
@@ -29,7 +30,7 @@ def checked_bins(
     y_true: ArrayLike, y_proba: ArrayLike, sample_weight: ArrayLike | None, n_bins: int, strategy: str
 ) -> Bins:
     """The non-empty bins of arguments that nobody has checked yet."""
-    y, p, weights = check_scored_labels(y_true, y_proba, sample_weight)
+    y, p, weights = check_counted_labels(y_true, y_proba, sample_weight)
     check_choice(strategy, "strategy", STRATEGIES)
     return bins_of(y, p, weights, check_count(n_bins, "n_bins"), strategy)
 
@@ -103,7 +104,16 @@ def expected_calibration_error(
     check_choice(norm, "norm", NORMS)
     if debias and norm == "max":
         raise InvalidInputError("debias must be False with norm='max' (no debiased form is known), got True.")
-    bins = checked_bins(y_true, y_proba, sample_weight, n_bins, strategy)
+    if strategy == "uniform" and norm == "l1" and not debias:
+        gaps, weight = equal_width_gaps(
+            check_scored_chunks(y_true, y_proba, sample_weight), check_count(n_bins, "n_bins")
+        )
+        return float(np.abs(gaps).sum() / weight)
+    return error_of_bins(checked_bins(y_true, y_proba, sample_weight, n_bins, strategy), norm, debias=debias)
+
+
+def error_of_bins(bins: Bins, norm: Norm, *, debias: bool) -> float:
+    """The error of bins that are there; see :func:`expected_calibration_error`."""
     gap = bins.mean_predicted - bins.mean_observed
     if norm == "max":
         return float(np.abs(gap).max())
@@ -136,7 +146,8 @@ def _variance(bins: Bins) -> FloatArray:
 
 def _mean_absolute_normal(mean: FloatArray, sd: FloatArray) -> FloatArray:
     """E|N(mean, sd^2)|, the mean of the folded normal distribution; |mean| where sd is 0."""
-    z = np.divide(mean, sd, out=np.zeros_like(mean), where=sd > 0.0)
+    # Beyond 40 standard deviations the two terms are 0 and |mean| anyhow; squares must not overflow.
+    z = np.clip(np.divide(mean, sd, out=np.zeros_like(mean), where=sd > 0.0), -40.0, 40.0)
     folded = sd * np.sqrt(2.0 / np.pi) * np.exp(-(z**2) / 2.0) + mean * special.erf(z / np.sqrt(2.0))
     return np.where(sd > 0.0, folded, np.abs(mean))
 
@@ -194,7 +205,11 @@ def expected_calibration_error_upper(
     0.2308
     """
     z = float(special.ndtri(1.0 - check_unit_interval(alpha, "alpha", open_ends=True)))
-    bins = checked_bins(y_true, y_proba, sample_weight, n_bins, "quantile")
+    return upper_bound_of_bins(checked_bins(y_true, y_proba, sample_weight, n_bins, "quantile"), z)
+
+
+def upper_bound_of_bins(bins: Bins, z: float) -> float:
+    """The error of bins that are there and `z` standard errors; see :func:`expected_calibration_error_upper`."""
     n = bins.effective_rows
     shrunk = (n * bins.mean_observed + 1.0) / (n + 2.0)
     variance = bins.share**2 @ (shrunk * (1.0 - shrunk) / n)

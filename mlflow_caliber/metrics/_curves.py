@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from mlflow_caliber._cells import Bins
 from mlflow_caliber._validation import FloatArray, check_unit_interval
 from mlflow_caliber.metrics._calibration import Strategy, checked_bins
 from mlflow_caliber.metrics._records import ArrayRecord
@@ -90,8 +91,12 @@ def reliability_curve(
     """
     z = float(special.ndtri((1.0 + check_unit_interval(confidence, "confidence", open_ends=True)) / 2.0))
     bins = checked_bins(y_true, y_proba, sample_weight, n_bins, strategy)
+    return curve_of_bins(bins, z, 1.0 if sample_weight is None else float(np.max(sample_weight)))
+
+
+def curve_of_bins(bins: Bins, z: float, heaviest: float) -> ReliabilityCurve:
+    """The curve of bins that are there, whose weights are relative to that of the heaviest row."""
     low, high = _wilson(bins.mean_observed, bins.effective_rows, z)
-    heaviest = 1.0 if sample_weight is None else float(np.max(sample_weight))
     return ReliabilityCurve(
         lower_edge=bins.lower_edge,
         upper_edge=bins.upper_edge,

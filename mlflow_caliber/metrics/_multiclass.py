@@ -10,12 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from mlflow_caliber._validation import (
     FloatArray,
+    check_both_classes,
     check_label_indices,
     check_probability_matrix,
     check_same_length,
+    check_unit_interval,
     check_weights,
 )
 from mlflow_caliber.metrics._calibration import expected_calibration_error
+from mlflow_caliber.metrics._delong import MacroRanking, auc_interval, macro_ranking
+from mlflow_caliber.metrics._intervals import Interval
 from mlflow_caliber.metrics._ranking import roc_auc
 from mlflow_caliber.metrics._scoring import BrierDecomposition, brier_decomposition, mean_surprise
 
@@ -204,6 +208,97 @@ def multiclass_roc_auc(y_true: ArrayLike, y_proba: ArrayLike, *, sample_weight: 
     return float(np.mean([roc_auc(truth, p, sample_weight=sample_weight) for truth, p in _one_versus_rest(y, proba)]))
 
 
+def multiclass_roc_auc_interval(
+    y_true: ArrayLike,
+    y_proba: ArrayLike,
+    *,
+    confidence: float = 0.95,
+    sample_weight: ArrayLike | None = None,
+) -> Interval:
+    """Confidence interval of :func:`multiclass_roc_auc`.
+
+    A row takes part in every class's AUC, in its own as a positive and in the others' as a negative. Its contributions
+    to the errors of all of them are added before they are squared, so the dependence between classes is accounted for.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n,)
+        Class indices 0 to K-1, every class present.
+    y_proba : array-like of shape (n, K)
+        Class probabilities; rows sum to 1.
+    confidence : float, default=0.95
+        Level of the two-sided interval, in (0, 1).
+    sample_weight : array-like of shape (n,), optional
+        Weights, as for :func:`roc_auc_variance`.
+
+    Returns
+    -------
+    Interval
+        Ends in [0, 1] around the AUC; with two classes that of :func:`roc_auc_interval`.
+
+    Raises
+    ------
+    OneClassError
+        When a class has no row that carries weight.
+    InvalidInputError
+        For unusable arrays or an unusable level.
+
+    References
+    ----------
+    DeLong, DeLong and Clarke-Pearson (1988), "Comparing the Areas under Two or More Correlated Receiver Operating
+    Characteristic Curves: A Nonparametric Approach", Biometrics.
+
+    Examples
+    --------
+    >>> from mlflow_caliber.metrics import multiclass_roc_auc_interval
+    >>> multiclass_roc_auc_interval([0, 1, 2] * 30, [[0.7, 0.2, 0.1], [0.4, 0.3, 0.3], [0.1, 0.4, 0.5]] * 30)
+    Interval(low=0.784, high=0.873)
+    """
+    check_unit_interval(confidence, "confidence", open_ends=True)
+    macro = _macro(y_true, y_proba, sample_weight, "multiclass_roc_auc_interval")
+    return auc_interval(macro.auc, macro.variance + macro.unseen_variance, macro.pairs, confidence)
+
+
+def multiclass_roc_auc_variance(
+    y_true: ArrayLike, y_proba: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> float:
+    """Sampling variance of :func:`multiclass_roc_auc`, as :func:`multiclass_roc_auc_interval` describes it.
+
+    Parameters
+    ----------
+    y_true : array-like of shape (n,)
+        Class indices 0 to K-1, every class present.
+    y_proba : array-like of shape (n, K)
+        Class probabilities; rows sum to 1.
+    sample_weight : array-like of shape (n,), optional
+        Weights, as for :func:`roc_auc_variance`.
+
+    Returns
+    -------
+    float
+        Not negative; with two classes that of :func:`roc_auc_variance`.
+
+    Raises
+    ------
+    OneClassError
+        When a class has no row that carries weight.
+    InvalidInputError
+        For arrays that cannot be used.
+
+    References
+    ----------
+    DeLong, DeLong and Clarke-Pearson (1988), "Comparing the Areas under Two or More Correlated Receiver Operating
+    Characteristic Curves: A Nonparametric Approach", Biometrics.
+
+    Examples
+    --------
+    >>> from mlflow_caliber.metrics import multiclass_roc_auc_variance
+    >>> multiclass_roc_auc_variance([0, 1, 2] * 30, [[0.7, 0.2, 0.1], [0.4, 0.3, 0.3], [0.1, 0.4, 0.5]] * 30)
+    0.000471
+    """
+    return _macro(y_true, y_proba, sample_weight, "multiclass_roc_auc_variance").variance
+
+
 def multiclass_brier_decomposition(
     y_true: ArrayLike, y_proba: ArrayLike, *, sample_weight: ArrayLike | None = None
 ) -> BrierDecomposition:
@@ -252,3 +347,12 @@ def _check_classes(y_true: ArrayLike, y_proba: ArrayLike) -> tuple[NDArray[np.in
 
 def _one_versus_rest(y: NDArray[np.intp], proba: FloatArray) -> Iterator[tuple[NDArray[np.bool_], FloatArray]]:
     return ((y == k, p) for k, p in enumerate(proba.T))
+
+
+def _macro(y_true: ArrayLike, y_proba: ArrayLike, sample_weight: ArrayLike | None, what: str) -> MacroRanking:
+    y, proba = _check_classes(y_true, y_proba)
+    weights = check_weights(sample_weight, y.size)
+    truth = np.eye(proba.shape[1])[y]
+    for of_class in truth.T:
+        check_both_classes(of_class, weights, what)
+    return macro_ranking(truth, proba, weights)

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize
 
-from mlflow_caliber._cells import tie_groups
-from mlflow_caliber._validation import FloatArray, check_scored_labels
+from mlflow_caliber._cells import weighted_rows
+from mlflow_caliber._pava import Pools, pool
+from mlflow_caliber._validation import FloatArray, check_counted_labels, check_scored_labels
 
 # scikit-learn's choice, so that the numbers agree; the largest loss of a row is 36.04.
 SMALLEST_PROBABILITY = float(np.finfo(np.float64).eps)
@@ -146,12 +146,16 @@ def brier_decomposition(
     >>> brier_decomposition([0, 1, 0, 1], [0.2, 0.4, 0.4, 0.9])
     BrierDecomposition(miscalibration=0.0175, discrimination=0.125, uncertainty=0.25)
     """
-    y, p, weights = check_scored_labels(y_true, y_proba, sample_weight)
-    groups = tie_groups(y, p, weights)
-    recalibrated = optimize.isotonic_regression(groups.positive / groups.weight, weights=groups.weight).x
-    prevalence = float(np.average(y, weights=weights))
+    rows = weighted_rows(*check_counted_labels(y_true, y_proba, sample_weight))
+    brier = float(np.average((rows.score - rows.y) ** 2, weights=rows.weight))
+    return decomposition_of(pool(rows.score, rows.y, rows.weight), brier)
+
+
+def decomposition_of(pools: Pools, brier: float) -> BrierDecomposition:
+    """The parts of a Brier score, given the isotonic regression of its rows."""
+    share = pools.weight / pools.weight.sum()
+    prevalence = float(share @ pools.value)
     uncertainty = prevalence * (1.0 - prevalence)
-    # S(mean y) - S(r), written as the variance it is: outcomes average to r within each block of the regression.
-    discrimination = float(np.average((recalibrated - prevalence) ** 2, weights=groups.weight))
-    miscalibration = brier_score(y, p, sample_weight=weights) + discrimination - uncertainty
-    return BrierDecomposition(max(miscalibration, 0.0), discrimination, uncertainty)
+    # S(mean y) - S(r), written as the variance it is: outcomes average to r within each pool.
+    discrimination = float(share @ (pools.value - prevalence) ** 2)
+    return BrierDecomposition(max(brier + discrimination - uncertainty, 0.0), discrimination, uncertainty)

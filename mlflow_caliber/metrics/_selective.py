@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mlflow_caliber._cells import tie_groups
-from mlflow_caliber._validation import FloatArray, check_confidence_pair, check_count
+from mlflow_caliber._validation import FloatArray, check_confidence_pair, check_count, check_weights
 from mlflow_caliber.metrics._records import ArrayRecord
+from mlflow_caliber.metrics._risk import Groups, Rows, excess, ranked
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,9 @@ class RiskCoverageCurve(ArrayRecord):
         return RiskCoverageCurve(self.coverage[kept], self.risk[kept], self.threshold[kept])
 
 
-def risk_coverage_curve(confidence: ArrayLike, correct: ArrayLike) -> RiskCoverageCurve:
+def risk_coverage_curve(
+    confidence: ArrayLike, correct: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> RiskCoverageCurve:
     """Error rate among the answers given, against the share of answers given, for every threshold on confidence.
 
     Parameters
@@ -57,6 +59,9 @@ def risk_coverage_curve(confidence: ArrayLike, correct: ArrayLike) -> RiskCovera
         Any finite number; more is surer. Answers of one confidence are given or withheld together.
     correct : array-like of shape (n,)
         1 where the answer was right, else 0.
+    sample_weight : array-like of shape (n,), optional
+        Rows count as if repeated so often; parts of rows are allowed. A weight of 2 and the same row twice give the
+        same number.
 
     Returns
     -------
@@ -65,7 +70,8 @@ def risk_coverage_curve(confidence: ArrayLike, correct: ArrayLike) -> RiskCovera
     Raises
     ------
     InvalidInputError
-        For arrays that are empty, of unequal length, not finite, or `correct` other than 0 and 1.
+        For arrays that are empty, of unequal length, not finite, `correct` other than 0 and 1, or weights that are
+        negative or all 0.
 
     References
     ----------
@@ -78,12 +84,17 @@ def risk_coverage_curve(confidence: ArrayLike, correct: ArrayLike) -> RiskCovera
     >>> curve.coverage, curve.risk, curve.threshold
     (array([0.5 , 0.75, 1.  ]), array([0. , 0.33333333, 0.25 ]), array([0.9, 0.8, 0.6]))
     """
-    groups = _surest_first(confidence, correct)
-    given = np.cumsum(groups.rows)
-    return RiskCoverageCurve(given / given[-1], np.cumsum(groups.errors) / given, groups.confidence)
+    ranking = _checked(confidence, correct, sample_weight)
+    return curve_of_groups(ranking.groups() if isinstance(ranking, Rows) else ranking)
 
 
-def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
+def curve_of_groups(groups: Groups) -> RiskCoverageCurve:
+    """The curve of answers by confidence."""
+    given = np.cumsum(groups.mass)
+    return RiskCoverageCurve(given / given[-1], np.cumsum(groups.wrong) / given, groups.confidence)
+
+
+def aurc(confidence: ArrayLike, correct: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     r"""Area under the risk-coverage curve: :math:`\frac1n \sum_{k=1}^n R_k`, the mean error rate of the `k` surest.
 
     Where confidences tie, the mean over all orders of the tied rows is taken (in closed form), so the order of rows
@@ -95,6 +106,9 @@ def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
         Any finite number; more is surer.
     correct : array-like of shape (n,)
         1 where the answer was right, else 0.
+    sample_weight : array-like of shape (n,), optional
+        Rows count as if repeated so often; parts of rows are allowed. A weight of 2 and the same row twice give the
+        same number.
 
     Returns
     -------
@@ -104,12 +118,17 @@ def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
     Raises
     ------
     InvalidInputError
-        For arrays that are empty, of unequal length, not finite, or `correct` other than 0 and 1.
+        For arrays that are empty, of unequal length, not finite, `correct` other than 0 and 1, or weights that are
+        negative or all 0.
 
     Notes
     -----
     After `A` errors among `B` rows, a tie group of `m` rows and error rate `r` adds
-    :math:`\sum_{j=1}^m \frac{A + jr}{B + j} = mr + (A - rB)(H_{B+m} - H_B)`, with `H` the harmonic numbers.
+    :math:`\sum_{j=1}^m \frac{A + jr}{B + j} = mr + (A - rB)(H_{B+m} - H_B)`, with `H` the harmonic numbers. Under
+    weights `A`, `B` and `m` are sums of weights, and :math:`H_x = \psi(x + 1) + \gamma` with :math:`\psi` the digamma
+    function: whole weights give exactly what repeated rows give. So, like AURC itself, it depends a little on how many
+    rows there are: weights that sum to 1 stand for a single row, whose AURC is its error rate. Where weights are no
+    counts, divide them by their mean.
 
     References
     ----------
@@ -123,10 +142,10 @@ def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
     >>> aurc([0.5, 0.5], [1, 0]) == aurc([0.5, 0.5], [0, 1]) == 0.5
     True
     """
-    return _aurc(_surest_first(confidence, correct))
+    return float(_checked(confidence, correct, sample_weight).mean_risk())
 
 
-def e_aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
+def e_aurc(confidence: ArrayLike, correct: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     """Excess AURC: :func:`aurc` less that of an oracle that is surer of every right answer than of any wrong one.
 
     Parameters
@@ -135,6 +154,9 @@ def e_aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
         Any finite number; more is surer.
     correct : array-like of shape (n,)
         1 where the answer was right, else 0.
+    sample_weight : array-like of shape (n,), optional
+        Rows count as if repeated so often; parts of rows are allowed. A weight of 2 and the same row twice give the
+        same number.
 
     Returns
     -------
@@ -144,7 +166,8 @@ def e_aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
     Raises
     ------
     InvalidInputError
-        For arrays that are empty, of unequal length, not finite, or `correct` other than 0 and 1.
+        For arrays that are empty, of unequal length, not finite, `correct` other than 0 and 1, or weights that are
+        negative or all 0.
 
     References
     ----------
@@ -158,11 +181,11 @@ def e_aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
     >>> e_aurc([0.9, 0.8, 0.7], [0, 1, 1])
     0.5
     """
-    conf, right = check_confidence_pair(confidence, correct)
-    return max(aurc(conf, right) - aurc(right, right), 0.0)
+    ranking = _checked(confidence, correct, sample_weight)
+    return float(excess(ranking.mean_risk(), ranking))
 
 
-def augrc(confidence: ArrayLike, correct: ArrayLike) -> float:
+def augrc(confidence: ArrayLike, correct: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     r"""Area under the generalised risk-coverage curve: the mean share of undetected failures over all thresholds.
 
     The trapezoid, from the origin, of :math:`\frac1n \sum_{i \le k} e_i` over :math:`k/n`; equal to
@@ -174,6 +197,9 @@ def augrc(confidence: ArrayLike, correct: ArrayLike) -> float:
         Any finite number; more is surer. Ties are averaged.
     correct : array-like of shape (n,)
         1 where the answer was right, else 0.
+    sample_weight : array-like of shape (n,), optional
+        Rows count as if repeated so often; parts of rows are allowed. A weight of 2 and the same row twice give the
+        same number.
 
     Returns
     -------
@@ -183,7 +209,8 @@ def augrc(confidence: ArrayLike, correct: ArrayLike) -> float:
     Raises
     ------
     InvalidInputError
-        For arrays that are empty, of unequal length, not finite, or `correct` other than 0 and 1.
+        For arrays that are empty, of unequal length, not finite, `correct` other than 0 and 1, or weights that are
+        negative or all 0.
 
     References
     ----------
@@ -195,32 +222,9 @@ def augrc(confidence: ArrayLike, correct: ArrayLike) -> float:
     >>> augrc([0.9, 0.8, 0.7, 0.6], [1, 1, 0, 1])
     0.09375
     """
-    groups = _surest_first(confidence, correct)
-    mean_failures = np.cumsum(groups.errors) - groups.errors / 2.0
-    return float(mean_failures @ groups.rows / groups.rows.sum() ** 2)
+    return float(_checked(confidence, correct, sample_weight).mean_failures())
 
 
-@dataclass(frozen=True)
-class _Groups:
-    """Rows and errors of each distinct confidence, the surest first."""
-
-    confidence: FloatArray
-    rows: FloatArray
-    errors: FloatArray
-
-
-def _surest_first(confidence: ArrayLike, correct: ArrayLike) -> _Groups:
+def _checked(confidence: ArrayLike, correct: ArrayLike, sample_weight: ArrayLike | None) -> Groups | Rows:
     conf, right = check_confidence_pair(confidence, correct)
-    groups = tie_groups(right, conf)
-    return _Groups(groups.value[::-1], groups.rows[::-1], (groups.rows - groups.positive)[::-1])
-
-
-def _aurc(groups: _Groups) -> float:
-    ends = np.cumsum(groups.rows).astype(np.intp)
-    before = ends - groups.rows.astype(np.intp)
-    # H(B+m) - H(B) as a sum over each group: the difference of two running sums would lose digits.
-    harmonic = np.add.reduceat(1.0 / np.arange(1, ends[-1] + 1), before)
-    errors_before = np.cumsum(groups.errors) - groups.errors
-    rate = groups.errors / groups.rows
-    total = groups.errors + (errors_before - rate * before) * harmonic
-    return float(total.sum() / ends[-1])
+    return ranked(conf, right, check_weights(sample_weight, conf.size))

@@ -1,0 +1,191 @@
+"""What is read off a tally: the metrics of a report by key, and their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from mlflow_caliber._cells import BinSums, Cells, bin_sums_of_cells
+from mlflow_caliber._pava import Pools, pool
+from mlflow_caliber._validation import FloatArray
+from mlflow_caliber.exceptions import InvalidInputError, OneClassError
+from mlflow_caliber.metrics._calibration import Strategy, error_of_bins, upper_bound_of_bins
+from mlflow_caliber.metrics._decisions import decided
+from mlflow_caliber.metrics._delong import Ranking, rank_cells
+from mlflow_caliber.metrics._intervals import Interval, proportion_interval
+from mlflow_caliber.metrics._noise import binned_error_interval, binned_error_null
+from mlflow_caliber.metrics._ranking import interval_of_ranking
+from mlflow_caliber.metrics._risk import Groups, areas, groups_of
+from mlflow_caliber.metrics._score_intervals import intervals_of_cells
+from mlflow_caliber.metrics._scoring import decomposition_of
+from mlflow_caliber.metrics._selective_intervals import intervals_of_ranking
+from mlflow_caliber.metrics._smooth import smooth_error_of
+from mlflow_caliber.metrics._tally import Tally
+from mlflow_caliber.metrics._tests import score_test_of, spiegelhalter_of
+
+_RESAMPLES, _RESAMPLES_OF_AREAS = 1000, 500
+_Z95 = float(special.ndtri(0.95))
+
+Tasks = dict[tuple[str, ...], Callable[[], Any]]
+
+
+class Measured(NamedTuple):
+    """Metrics by key, and for each other one a sentence that says why it could not be computed."""
+
+    metrics: dict[str, float]
+    not_computed: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A tally and how to read it; ``top_label`` where its rows are winning classes, not probabilities of class 1."""
+
+    tally: Tally
+    n_bins: int
+    strategy: Strategy
+    threshold: float
+    top_label: bool
+    random_state: int
+
+    @cached_property
+    def cells(self) -> Cells:
+        return self.tally.cells()
+
+    @cached_property
+    def sums(self) -> BinSums:
+        return bin_sums_of_cells(self.cells, self.n_bins, self.strategy)
+
+    @cached_property
+    def pools(self) -> Pools:
+        return pool(self.cells.value, self.cells.positive / self.cells.weight, self.cells.weight)
+
+    @cached_property
+    def answers(self) -> Cells:
+        """By confidence; ``positive`` are the right ones."""
+        return self.cells if self.top_label else decided(self.cells)
+
+    @cached_property
+    def groups(self) -> Groups:
+        return groups_of(self.answers)
+
+    @cached_property
+    def answered(self) -> NDArray[np.bool_]:
+        """Which of the answers are given."""
+        return self.answers.value >= self.threshold
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        ranking, rows = rank_cells(self.cells), int(self.cells.rows.sum())
+        for label, absent in enumerate((ranking.positive, ranking.negative)):
+            if absent.total == 0.0:
+                raise OneClassError(f"roc_auc needs both classes, got only class {label} in {rows} rows.")
+        return ranking
+
+    def mean_loss(self, index: int) -> float:
+        return float(self.tally.losses[index] / self.cells.weight.sum())
+
+
+def measure(reading: Reading) -> Measured:
+    """All metrics that the rows allow."""
+    found = Measured({}, {})
+    tasks = {**_calibration(reading), **_selective(reading)}
+    for keys, compute in (tasks if reading.top_label else {**tasks, **_scores(reading)}).items():
+        try:
+            result = compute()
+        except InvalidInputError as error:
+            found.not_computed.update(dict.fromkeys(keys, str(error)))
+        else:
+            found.metrics.update(zip(keys, map(float, np.atleast_1d(result)), strict=True))
+    return found
+
+
+def _calibration(reading: Reading) -> Tasks:
+    cells, rng = reading.cells, np.random.default_rng(reading.random_state)
+    equal_mass = bin_sums_of_cells(cells, reading.n_bins, "quantile").bins
+    gaps = (cells.value, cells.positive - cells.weight * cells.value, cells.weight_sq)
+    return {
+        ("ece",): lambda: error_of_bins(reading.sums.bins, "l1", debias=False),
+        ("ece_upper",): lambda: upper_bound_of_bins(equal_mass, _Z95),
+        ("ece_null_mean", "ece_null_p95"): lambda: binned_error_null(reading.sums, _RESAMPLES, rng),
+        ("ece_l2_debiased",): lambda: error_of_bins(equal_mass, "l2", debias=True),
+        ("smooth_ece",): lambda: smooth_error_of(
+            [(cells.positive / cells.weight, cells.value, cells.weight)], float(cells.rows.sum())
+        ),
+        ("spiegelhalter_z",): lambda: spiegelhalter_of(*gaps).statistic,
+        ("calibration_p",): lambda: score_test_of(*gaps).p_value,
+    }
+
+
+def _scores(reading: Reading) -> Tasks:
+    return {
+        ("brier",): lambda: reading.mean_loss(0),
+        ("log_loss",): lambda: reading.mean_loss(1),
+        ("mcb", "dsc", "unc"): lambda: decomposition_of(reading.pools, reading.mean_loss(0)),
+        ("roc_auc",): lambda: reading.ranking.auc,
+    }
+
+
+def _selective(reading: Reading) -> Tasks:
+    tasks: Tasks = {("aurc", "e_aurc", "augrc"): lambda: areas(reading.groups)}
+    return tasks | {(key,): share.value for key, share in _shares(reading).items()}
+
+
+class _Share(NamedTuple):
+    """Some rows among others: what they weigh, what all weigh, and the sum of all squared weights."""
+
+    what: str
+    hit: float
+    weight: float
+    weight_sq: float
+
+    def value(self) -> float:
+        if self.weight == 0.0:
+            raise InvalidInputError(f"{self.what} needs an answered row, got none: all are withheld.")
+        return min(self.hit / self.weight, 1.0)
+
+    def interval(self, confidence: float) -> Interval:
+        # Kish: so many rows of equal weight would be as uncertain.
+        n = self.weight**2 / self.weight_sq
+        return proportion_interval(self.value() * n, n, confidence=confidence)
+
+
+def _shares(reading: Reading) -> dict[str, _Share]:
+    answers, given = reading.answers, reading.answered
+    wrong = answers.weight - answers.positive
+    everyone = np.ones(given.size, dtype=bool)
+
+    def share(key: str, hit: FloatArray, among: NDArray[np.bool_]) -> _Share:
+        return _Share(key, *(float(column[among].sum()) for column in (hit, answers.weight, answers.weight_sq)))
+
+    shares = [
+        share("coverage", answers.weight * given, everyone),
+        share("selective_risk", wrong, given),
+        share("abstain_rate", answers.weight * ~given, everyone),
+        share("accuracy", answers.positive, everyone),
+    ]
+    if not reading.top_label:
+        cells = reading.cells
+        sums = (cells.positive, cells.weight, cells.weight_sq)
+        shares.append(_Share("prevalence", *(float(column.sum()) for column in sums)))
+    return {share.what: share for share in shares}
+
+
+def intervals(reading: Reading, confidence: float) -> dict[str, Interval]:
+    """Two-sided intervals of the metrics that sampling makes uncertain; each holds its metric."""
+    values, seed = measure(reading).metrics, reading.random_state
+    found = {"ece": binned_error_interval(reading.sums, confidence, _RESAMPLES, seed)}
+    answers = None if reading.tally.unweighted else reading.answers
+    found |= intervals_of_ranking(reading.groups, answers, confidence, _RESAMPLES_OF_AREAS, seed)
+    found |= {key: share.interval(confidence) for key, share in _shares(reading).items() if key in values}
+    if not reading.top_label:
+        found |= intervals_of_cells(reading.cells, confidence, seed)
+    if "roc_auc" in values:
+        found["roc_auc"] = interval_of_ranking(reading.ranking, confidence)
+    # Of cells of the grid an interval is that of their mean scores, from which the metric itself may differ.
+    return {key: Interval(min(low, values[key]), max(high, values[key])) for key, (low, high) in found.items()}
