@@ -2,10 +2,13 @@
 
 * :func:`drift_report` compares two frames, :func:`drift_from_profile` a frame with the stored :func:`feature_profile`
   of another. Both give one :class:`DriftReport` of :class:`ColumnDrift`.
+* :func:`estimate_performance` says what the probabilities promise about accuracy and AUC before labels have come, and
+  whether the promise can be trusted.
 * :func:`evidently_report` writes the HTML report of Evidently, which is imported only there.
 """
 
 from mlflow_caliber.drift._evidently import evidently_report
+from mlflow_caliber.drift._label_free import PerformanceEstimate, estimate_performance
 from mlflow_caliber.drift._native import drift_from_profile, drift_report
 from mlflow_caliber.drift._profile import feature_profile
 from mlflow_caliber.drift._report import ColumnDrift, DriftReport
@@ -13,8 +16,10 @@ from mlflow_caliber.drift._report import ColumnDrift, DriftReport
 __all__ = [
     "ColumnDrift",
     "DriftReport",
+    "PerformanceEstimate",
     "drift_from_profile",
     "drift_report",
+    "estimate_performance",
     "evidently_report",
     "feature_profile",
 ]

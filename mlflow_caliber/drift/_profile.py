@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,23 +20,27 @@ from numpy.typing import NDArray
 from mlflow_caliber._validation import FloatArray
 from mlflow_caliber.drift._columns import (
     KINDS,
+    ORDERED,
     Kind,
+    Levels,
+    Rows,
     UnreadableColumnError,
-    as_numbers,
+    group_ends,
     kind_of,
-    level_counts,
     named_columns,
-    number_counts,
     number_label,
+    read_column,
 )
-from mlflow_caliber.drift._state import list_of, number, read_version, text, value_of
+from mlflow_caliber.drift._ladder import Ladder, cell_counts, edges_after, ends_at, read_ladder
+from mlflow_caliber.drift._state import list_of, number, read_counts, read_edges, read_version, text, value_of
 from mlflow_caliber.exceptions import StateError
 
-FORMAT_VERSION = 1
+#: Version 2 added the ladder of numbers and times.
+FORMAT_VERSION = 2
 
 _N_BINS = 10
 _MAX_DISTINCT = 20  # numbers with no more distinct values than this are codes or steps: one cell each
-_MAX_LEVELS = 30  # keeps the profile of 30 columns under about 20 kB
+_MAX_LEVELS = 30  # keeps a profile small
 _MIN_CELL = 5  # rows a cell needs before the chi-square approximation is worth anything
 _MIN_SHARE = 0.01
 _IDENTIFIER_LEVELS = 100
@@ -48,6 +52,7 @@ class ColumnProfile:
 
     ``edges`` cut numbers into (-inf, e1], (e1, e2], ..., (ek, inf); ``levels`` name the cells of anything else, and
     then one more cell holds every other level. Exactly one of the two is given. ``counts`` has one entry more than it.
+    The ``ladder`` stands for the values of numbers and times where these are not at hand.
     """
 
     column: str
@@ -56,6 +61,7 @@ class ColumnProfile:
     levels: tuple[str, ...] | None
     counts: tuple[int, ...]
     missing: int
+    ladder: Ladder | None = None
 
     @property
     def cell_counts(self) -> NDArray[np.int64]:
@@ -70,20 +76,13 @@ class ColumnProfile:
         cuts = ["-inf", *(number_label(edge, self.kind) for edge in self.edges or ()), "inf"]
         return [*(f"({low}, {high}]" for low, high in itertools.pairwise(cuts)), "missing values"]
 
-    def count(self, series: pd.Series[Any]) -> NDArray[np.int64]:
-        """Rows of another column in the same cells, the missing values last."""
-        if self.kind == "categorical":
-            return self._count_levels(level_counts(series), int(series.isna().sum()))
-        values = as_numbers(series, self.kind)
-        present = values[~np.isnan(values)]
-        missing = values.size - present.size
-        if self.edges is None:
-            return self._count_levels(number_counts(present, self.kind), missing)
-        return np.array([*_bin_counts(present, self.edges), missing], dtype=np.int64)
-
-    def _count_levels(self, found: Counter[str], missing: int) -> NDArray[np.int64]:
-        known = [found[level] for level in self.levels or ()]
-        return np.array([*known, found.total() - sum(known), missing], dtype=np.int64)
+    def count(self, data: Rows | Levels) -> NDArray[np.int64]:
+        """Rows of a column in the same cells, the missing values last."""
+        if self.edges is not None and isinstance(data, Rows):
+            return np.append(cell_counts(data.values, self.edges), data.missing)
+        found = data.levels(self.kind) if isinstance(data, Rows) else data
+        known = [found.counts[level] for level in self.levels or ()]
+        return np.array([*known, found.counts.total() - sum(known), found.missing], dtype=np.int64)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe state."""
@@ -94,6 +93,7 @@ class ColumnProfile:
             **cells,
             "counts": list(self.counts),
             "missing": self.missing,
+            **({} if self.ladder is None else {"ladder": self.ladder.to_dict()}),
         }
 
 
@@ -129,7 +129,8 @@ def feature_profile(frame: pd.DataFrame, *, columns: Iterable[str] | None = None
     -------
     dict
         JSON-safe: ``format_version``, ``n`` (rows), ``columns`` (a list of ``column``, ``kind``, ``edges`` or
-        ``levels``, ``counts``, ``missing``) and ``skipped`` (column name -> sentence). About 500 bytes a column.
+        ``levels``, ``counts``, ``missing``, and for numbers and times ``ladder``) and ``skipped`` (column name ->
+        sentence). Up to 2 kB a column.
 
     Raises
     ------
@@ -152,33 +153,69 @@ def feature_profile(frame: pd.DataFrame, *, columns: Iterable[str] | None = None
     """
     found: list[ColumnProfile] = []
     skipped: dict[str, str] = {}
-    for name, series in named_columns(frame, "reference", columns).items():
-        try:
-            found.append(_profile_column(name, series))
-        except UnreadableColumnError as reason:
-            skipped[name] = str(reason)
+    for known in known_from_frame(frame, columns):
+        if known.column is None:
+            skipped[known.name] = known.why
+        else:
+            found.append(_with_ladder(known.column, known.rows))
     return Profile(len(frame), tuple(found), skipped).to_dict()
 
 
-def _profile_column(name: str, series: pd.Series[Any]) -> ColumnProfile:
+class Known(NamedTuple):
+    """What is known of one reference column: its cells, and its rows where they are at hand, or why there are none."""
+
+    name: str
+    column: ColumnProfile | None = None
+    rows: Rows | None = None
+    why: str = ""
+
+
+def known_from_frame(frame: pd.DataFrame, columns: Iterable[str] | None = None) -> Iterator[Known]:
+    """Column by column, so that no more than one is sorted at a time; without ladders, for which the rows stand."""
+    return itertools.starmap(_known, named_columns(frame, "reference", columns).items())
+
+
+def _known(name: str, series: pd.Series[Any]) -> Known:
+    try:
+        column, data = _profile_column(name, series)
+    except UnreadableColumnError as reason:
+        return Known(name, why=str(reason))
+    return Known(name, column, data if isinstance(data, Rows) and column.kind in ORDERED else None)
+
+
+def known_from_profile(profile: Profile, columns: Iterable[str] | None = None) -> Iterator[Known]:
+    """The same from a stored profile."""
+    wanted = None if columns is None else set(columns)
+    every = [
+        *(Known(column.column, column) for column in profile.columns),
+        *(Known(name, why=why) for name, why in profile.skipped.items()),
+    ]
+    return (known for known in every if wanted is None or known.name in wanted)
+
+
+def _with_ladder(column: ColumnProfile, rows: Rows | None) -> ColumnProfile:
+    return column if rows is None else replace(column, ladder=Ladder.of(rows.values))
+
+
+def _profile_column(name: str, series: pd.Series[Any]) -> tuple[ColumnProfile, Rows | Levels]:
     if bool(series.isna().all()):
         raise UnreadableColumnError("Every value of the reference is missing.")
     kind = kind_of(series)
-    edges, levels = _cells(series, kind)
+    data = read_column(series, kind)
+    edges, levels = _cells(data, kind)
     empty = ColumnProfile(name, kind, edges, levels, (), 0)
-    *counts, missing = empty.count(series).tolist()
-    return ColumnProfile(name, kind, edges, levels, tuple(counts), missing)
+    *counts, missing = empty.count(data).tolist()
+    return replace(empty, counts=tuple(counts), missing=missing), data
 
 
-def _cells(series: pd.Series[Any], kind: Kind) -> tuple[tuple[float, ...] | None, tuple[str, ...] | None]:
-    if kind == "categorical":
-        return None, _frequent(_refuse_identifier(level_counts(series)))
-    values = as_numbers(series, kind)
-    present = values[~np.isnan(values)]
-    few = min(_MAX_DISTINCT, max(1, present.size // _MIN_CELL))
-    if kind == "boolean" or np.unique(present).size <= few:
-        return None, _frequent(number_counts(present, kind))
-    return _equal_mass_edges(present), None
+def _cells(data: Rows | Levels, kind: Kind) -> tuple[tuple[float, ...] | None, tuple[str, ...] | None]:
+    if isinstance(data, Levels):
+        return None, _frequent(_refuse_identifier(data.counts))
+    ends = group_ends(data.values)
+    few = min(_MAX_DISTINCT, max(1, data.values.size // _MIN_CELL))
+    if kind == "boolean" or ends.size <= few:
+        return None, _frequent(data.levels(kind).counts)
+    return _equal_mass_edges(data.values, ends), None
 
 
 def _refuse_identifier(counts: Counter[str]) -> Counter[str]:
@@ -196,21 +233,10 @@ def _frequent(counts: Counter[str]) -> tuple[str, ...]:
     return tuple(level for rank, (level, n) in enumerate(ranked[:_MAX_LEVELS]) if n >= enough or rank == 0)
 
 
-def _equal_mass_edges(values: FloatArray) -> tuple[float, ...]:
+def _equal_mass_edges(values: FloatArray, ends: NDArray[np.intp]) -> tuple[float, ...]:
     n_bins = max(1, min(_N_BINS, values.size // _MIN_CELL))
-    unique = np.unique(values)
-    quantiles = np.quantile(values, np.arange(1, n_bins) / n_bins, method="inverted_cdf")
-    below = np.unique(np.searchsorted(unique, quantiles))
-    below = below[below < unique.size - 1]
-    # Half way to the next value: float32 and float64 copies of one value then fall into one bin.
-    edges = unique[below] / 2 + unique[below + 1] / 2
-    return tuple(edges[np.isfinite(edges)].tolist())
-
-
-def _bin_counts(values: FloatArray, edges: tuple[float, ...]) -> list[int]:
-    bins = np.searchsorted(np.array(edges), values, side="left")
-    counts: list[int] = np.bincount(bins, minlength=len(edges) + 1).tolist()
-    return counts
+    ranks = -(-values.size * np.arange(1, n_bins) // n_bins)
+    return edges_after(values, ends_at(ends, ranks))
 
 
 def read_profile(state: Mapping[str, Any]) -> Profile:
@@ -234,25 +260,15 @@ def _read_column(state: dict[str, Any], n: int) -> ColumnProfile:
         raise StateError(f"{where} must have a kind of {', '.join(KINDS)}, got {kind!r}.")
     if ("edges" in state) == ("levels" in state) or ("edges" in state and kind in {"categorical", "boolean"}):
         raise StateError(f"{where} must have either edges (numbers, times) or levels, got {sorted(state)}.")
-    edges = _read_edges(state, where) if "edges" in state else None
+    edges = read_edges(state, where) if "edges" in state else None
     levels = tuple(list_of(state, "levels", str, where)) if "levels" in state else None
-    counts = tuple(list_of(state, "counts", int, where))
     missing = int(number(state, "missing", where, whole=True))
-    _check_counts(where, counts, missing, n, len(edges if edges is not None else levels or ()) + 1)
-    return ColumnProfile(name, kind, edges, levels, counts, missing)
+    cells = len(edges if edges is not None else levels or ()) + 1
+    counts = read_counts(state, cells, n - missing, where)
+    return ColumnProfile(name, kind, edges, levels, counts, missing, _read_ladder(state, kind, n - missing, where))
 
 
-def _read_edges(state: dict[str, Any], where: str) -> tuple[float, ...]:
-    edges = tuple(float(edge) for edge in list_of(state, "edges", (int, float), where))
-    if not np.isfinite(edges).all() or any(low >= high for low, high in itertools.pairwise(edges)):
-        raise StateError(f"{where} must have finite, increasing edges, got {list(edges)}.")
-    return edges
-
-
-def _check_counts(where: str, counts: tuple[int, ...], missing: int, n: int, wanted: int) -> None:
-    if len(counts) != wanted:
-        raise StateError(f"{where} must have {wanted} counts, one a cell, got {len(counts)}.")
-    if min(counts) < 0:
-        raise StateError(f"{where} must have counts that are not negative, got {min(counts)}.")
-    if sum(counts) + missing != n:
-        raise StateError(f"{where} must have counts that add up to {n} rows, got {sum(counts) + missing}.")
+def _read_ladder(state: dict[str, Any], kind: Kind, n: int, where: str) -> Ladder | None:
+    if kind not in ORDERED or "ladder" not in state:
+        return None
+    return read_ladder(value_of(state, "ladder", dict, where), n, f"The ladder of c{where[1:]}")

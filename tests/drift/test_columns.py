@@ -32,6 +32,10 @@ KINDS = {
     "Float64": (pd.Series([*NUMBERS[1:], None], dtype="Float64"), "numeric"),
     "uint8": (pd.Series(np.arange(N, dtype="uint8")), "numeric"),
     "timedelta": (pd.Series(pd.to_timedelta(np.arange(N), unit="h")), "numeric"),
+    "timedeltas in object": (pd.Series([datetime.timedelta(hours=i) for i in range(N)], dtype=object), "numeric"),
+    "times of day": (pd.Series([*[datetime.time(i // 60, i % 60) for i in range(N - 1)], None]), "numeric"),
+    "float16": (pd.Series(NUMBERS, dtype="float16"), "numeric"),
+    "sparse": (pd.Series(pd.arrays.SparseArray(np.arange(N))), "numeric"),
     "integers in object": (pd.Series([*range(N - 1), None], dtype=object), "numeric"),
     "Decimal": (pd.Series([Decimal(i) for i in range(N)]), "numeric"),
     "NA in object": (pd.Series([*range(N - 1), pd.NA], dtype=object), "numeric"),
@@ -46,6 +50,11 @@ KINDS = {
     "mixed": (pd.Series([1, "a", 2.5] * (N // 3), dtype=object), "categorical"),
     "datetime64": (times(), "datetime"),
     "datetime64 with zone": (times(tz="Europe/Berlin"), "datetime"),
+    "period": (pd.Series(pd.period_range("2020-01-01", periods=N, freq="D")), "datetime"),
+    "years after 2262": (
+        pd.Series([datetime.datetime(9000, 1, 1) + datetime.timedelta(days=i) for i in range(N)]),
+        "datetime",
+    ),
     "date": (pd.Series([datetime.date(2020, 1, 1) + datetime.timedelta(days=i) for i in range(N)]), "datetime"),
 }
 
@@ -70,6 +79,11 @@ SAME = {
     "category of codes then float64": (pd.Series(MIXED, dtype="category"), pd.Series(MIXED, dtype=float)),
     "times then ISO text": (times(), times().dt.strftime("%Y-%m-%dT%H:%M:%S")),
     "zone then UTC": (times(tz="Europe/Berlin"), times(tz="Europe/Berlin").dt.tz_convert("UTC")),
+    "times then times of Python": (times(), pd.Series(list(times().dt.to_pydatetime()), dtype=object)),
+    "timedelta then object": (
+        pd.Series(pd.to_timedelta(np.arange(N), unit="h")),
+        pd.Series([datetime.timedelta(hours=i) for i in range(N)], dtype=object),
+    ),
     "nanoseconds then seconds": (times().astype("datetime64[ns]"), times().astype("datetime64[s]")),
 }
 
@@ -143,6 +157,13 @@ def test_ties_are_never_split():
     column = only_column(pd.DataFrame({"x": values}))
     assert column["edges"] == [0.5]
     assert column["counts"] == [900, 100]
+
+
+def test_a_spike_at_the_top_is_cut_off_from_what_is_below():
+    values = np.r_[np.full(970, 100.0), np.arange(30)]
+    column = only_column(pd.DataFrame({"x": values}))
+    assert column["edges"] == [64.5]
+    assert column["counts"] == [30, 970]
 
 
 def test_infinite_values_fall_into_the_end_bins():

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,8 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import chi2, false_discovery_control
 
 from mlflow_caliber.drift import ColumnDrift, DriftReport, drift_from_profile, drift_report, feature_profile
-from mlflow_caliber.drift._psi import benjamini_hochberg_level
+from mlflow_caliber.drift._methods import METHODS
+from mlflow_caliber.drift._nulls import benjamini_hochberg_level
 from mlflow_caliber.exceptions import InvalidInputError, StateError
 
 VALUES = np.array([np.nan, 0.5, 1e300, np.inf, -np.inf, *range(-3, 40)])
@@ -55,7 +57,8 @@ def test_what_a_report_says_is_consistent(reference, current):
         assert 0.0 <= column.p_value <= 1.0
         assert 0.0 <= column.jensen_shannon <= 1.0
         assert column.threshold >= report.min_effect
-        assert column.drifted == (column.statistic >= column.threshold) == bool(column.note)
+        assert column.statistic == column.statistics[column.method]
+        assert column.drifted == (column.statistic >= column.threshold) == ("Largest change" in column.note)
         assert column.n_current == current[column.column].notna().sum()
         assert column.n_reference == reference[column.column].notna().sum()
 
@@ -75,17 +78,28 @@ def test_row_order_and_index_do_not_matter(reference, current, seed):
     assert drift_report(*shuffled, min_rows=1) == drift_report(reference, current, min_rows=1)
 
 
+def without_gap(report):
+    """The report without what a profile only approximates, and what is said of it."""
+    columns = []
+    for column in report.columns:
+        kept = {name: value for name, value in column.statistics.items() if name not in {"ks", "wasserstein"}}
+        note = column.note[column.note.find("Largest change") :] if column.drifted else column.note
+        columns.append(replace(column, statistics=kept, shift=None, note=note))
+    return replace(report, columns=tuple(columns))
+
+
 @settings(deadline=None)
-@given(frames(), frames())
-def test_a_profile_through_json_stands_for_its_data(reference, current):
+@given(frames(), frames(), st.sampled_from(["psi", "jensen_shannon", ["chi_square", "psi"], "cramers_v"]))
+def test_a_profile_through_json_stands_for_its_data(reference, current, method):
     profile = json.loads(json.dumps(feature_profile(reference), allow_nan=False, sort_keys=True))
-    assert drift_from_profile(profile, current, min_rows=1) == drift_report(reference, current, min_rows=1)
+    stored = drift_from_profile(profile, current, min_rows=1, method=method)
+    assert without_gap(stored) == without_gap(drift_report(reference, current, min_rows=1, method=method))
 
 
 @settings(deadline=None)
-@given(frames(), frames())
-def test_a_report_through_json_is_the_same(reference, current):
-    report = drift_report(reference, current, min_rows=1)
+@given(frames(), frames(), st.sampled_from(sorted(METHODS)))
+def test_a_report_through_json_is_the_same(reference, current, method):
+    report = drift_report(reference, current, min_rows=1, method=method)
     assert DriftReport.from_dict(json.loads(json.dumps(report.to_dict(), allow_nan=False))) == report
 
 
@@ -204,6 +218,11 @@ REFUSED = {
     "no frame": ({"reference": [1, 2]}, "reference must be a pandas DataFrame, got a list"),
     "a name twice": ({"current": pd.DataFrame([[1, 2]], columns=["x", "x"])}, "distinct column names, got 'x' more"),
     "names alike as text": ({"current": pd.DataFrame([[1, 2]], columns=["1", 1])}, "distinct column names, got '1'"),
+    "no number for a frame": ({"reference": 5}, "reference must be a pandas DataFrame, got a int"),
+    "method": ({"method": "kolmogorov"}, "method must be one of psi, .*, got 'kolmogorov'"),
+    "method of a list": ({"method": ["psi", "wassertein"]}, "got 'wassertein'. Did you mean 'wasserstein'"),
+    "method None": ({"method": None}, "method must be one of .*, got None"),
+    "seed": ({"random_state": -1}, "random_state must be a whole number >= 0, got -1"),
     "unknown column": ({"columns": ["x", "y"]}, "got 'y', which neither frame has"),
     "alpha": ({"alpha": 1.0}, "alpha must be a number strictly between 0 and 1, got 1"),
     "min_effect": ({"min_effect": -0.1}, "min_effect must be a finite number of at least 0, got -0.1"),
@@ -224,7 +243,7 @@ def test_the_shape_of_a_report_on_disk():
     state = drift_report(reference, current).to_dict()
     (column,) = state.pop("columns")
     assert state == {
-        "format_version": 1,
+        "format_version": 2,
         "n_reference": 100,
         "n_current": 100,
         "alpha": 0.05,
@@ -236,15 +255,25 @@ def test_the_shape_of_a_report_on_disk():
     assert column["note"] == "Largest change: level 'a' went from 60.0 % to 20.0 % of rows."
 
 
+def with_column(state, **changes):
+    return state | {"columns": [state["columns"][0] | changes]}
+
+
 BAD_REPORTS = {
     "no object": (lambda _: [], "The drift report must be a JSON object, got a list"),
-    "version": (lambda s: s | {"format_version": 2}, "must have format version 1, got 2"),
+    "version": (lambda s: s | {"format_version": 3}, "must have a format version of 1 to 2, got 3"),
     "no columns": (lambda s: {k: v for k, v in s.items() if k != "columns"}, "must have 'columns', got only"),
     "NaN": (lambda s: s | {"alpha": math.nan}, "must have a finite 'alpha' of at least 0, got nan"),
     "kind": (
         lambda s: s | {"columns": [s["columns"][0] | {"kind": "odd"}]},
         "must have a kind of numeric.*, got 'odd'",
     ),
+    "no statistics": (lambda s: with_column(s, statistics=[]), "must have 'statistics' of type dict, got \\[\\]"),
+    "NaN among them": (
+        lambda s: with_column(s, statistics={"psi": math.nan}),
+        "The statistics of column 'x' of the drift report must have a finite 'psi' of at least 0, got nan",
+    ),
+    "endless shift": (lambda s: with_column(s, shift=-math.inf), "must have a finite 'shift', got -inf"),
     "truth": (lambda s: s | {"columns": [s["columns"][0] | {"drifted": 1}]}, "must have 'drifted' of type bool, got 1"),
     "true": (lambda s: s | {"n_current": True}, "must have 'n_current' of type int, got True"),
 }
@@ -254,3 +283,32 @@ BAD_REPORTS = {
 def test_a_spoilt_report_is_refused(spoil, sentence):
     with pytest.raises(StateError, match=sentence):
         DriftReport.from_dict(spoil(drift_report(FRAME, FRAME).to_dict()))
+
+
+def test_a_report_of_format_version_1_is_still_read():
+    """What 0.1.0 wrote."""
+    column = {
+        "column": "x",
+        "kind": "categorical",
+        "method": "psi",
+        "statistic": 0.25,
+        "threshold": 0.1,
+        "drifted": True,
+        "p_value": 0.001,
+        "jensen_shannon": 0.125,
+        "n_reference": 90,
+        "n_current": 100,
+        "note": "Largest change: level 'a' went from 60.0 % to 20.0 % of rows.",
+    }
+    head = {"n_reference": 100, "n_current": 100, "alpha": 0.05, "min_effect": 0.02, "share": 1.0, "skipped": {}}
+    report = DriftReport.from_dict({"format_version": 1, **head, "columns": [column]})
+    (read,) = report.columns
+    assert read.statistics == {"psi": 0.25, "jensen_shannon": 0.125}
+    assert read.jensen_shannon == 0.125
+    assert read.shift is None
+    assert report.drifted == ("x",)
+    assert DriftReport.from_dict(report.to_dict()) == report
+    with pytest.raises(StateError, match="Column 'x' of the drift report must have 'statistic', got only"):
+        DriftReport.from_dict(
+            {"format_version": 1, **head, "columns": [{k: v for k, v in column.items() if k != "statistic"}]}
+        )
