@@ -8,7 +8,8 @@ The rooms, from the numbers up (imports point down only):
 ``calibrators``        score -> probability: isotonic, centered isotonic, sigmoid, beta, temperature, auto
 ``metrics``            calibration error, proper scores and their decomposition, risk-coverage
 ``abstain``            :class:`AbstainPolicy`: which predictions go to a person
-``drift``              how far today's features and scores are from the reference
+``drift``              how far today's features and scores are from the reference; performance without labels
+``diagnosis``          :func:`diagnose`: none, recalibrate, recalibrate and retrain, or investigate
 ``report``             :func:`reliability_report` -> :class:`ReliabilityReport`, the frozen result of one evaluation
 ``model``              :class:`CalibratedModel` = base model + calibrator + policy; :class:`CaliberClassifier`
 ``plots``, ``html``    the report, drawn
@@ -32,6 +33,7 @@ from mlflow_caliber._version import __version__
 if TYPE_CHECKING:
     from mlflow_caliber.abstain import AbstainPolicy
     from mlflow_caliber.calibrators import calibrator_from_dict, make_calibrator
+    from mlflow_caliber.diagnosis import diagnose
     from mlflow_caliber.flavor import load_model, log_model, recalibrate, save_model
     from mlflow_caliber.gate import GatePolicy, decide, promote, rollback
     from mlflow_caliber.model import CaliberClassifier, CalibratedModel
@@ -46,6 +48,7 @@ _HOME = {
     "_load_pyfunc": "flavor",
     "calibrator_from_dict": "calibrators",
     "decide": "gate",
+    "diagnose": "diagnosis",
     "load_model": "flavor",
     "log_model": "flavor",
     "make_calibrator": "calibrators",
@@ -65,6 +68,7 @@ __all__ = [
     "__version__",
     "calibrator_from_dict",
     "decide",
+    "diagnose",
     "load_model",
     "log_model",
     "make_calibrator",
