@@ -13,8 +13,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mlflow_caliber._version import __version__
-from mlflow_caliber.metrics import METRICS
-from mlflow_caliber.plots import drift_bars, figure_svg, reliability_diagram, risk_coverage_plot
+from mlflow_caliber.abstain import AbstainPolicy
+from mlflow_caliber.metrics import METRICS, Interval
+from mlflow_caliber.plots import Figure, drift_bars, figure_svg, report_figures
 from mlflow_caliber.report import ReliabilityReport, SegmentReport
 
 __all__ = ["render_report"]
@@ -23,12 +24,17 @@ FEW = 30
 MAX_ROWS = 60
 MAX_TEXT = 120
 NONE = "–"
-_THAN = {"better": "better than", "worse": "worse than", "the same": "the same as"}
+_THAN = {"better": "better than", "worse": "worse than", "no clear change": "not clearly different from"}
 _SEGMENT_KEYS = ("ece", "brier", "roc_auc", "coverage", "selective_risk")
 
 
 def render_report(
-    report: ReliabilityReport, *, title: str, context: Mapping[str, Any], drift: Mapping[str, Any] | None = None
+    report: ReliabilityReport,
+    *,
+    title: str,
+    context: Mapping[str, Any],
+    drift: Mapping[str, Any] | None = None,
+    figures: Mapping[str, Figure] | None = None,
 ) -> str:
     """Return the report as one self-contained HTML page.
 
@@ -42,6 +48,9 @@ def render_report(
         What the report is about, shown as a list: the model's URI and digest, the data's digest, the date.
     drift : mapping, optional
         ``DriftReport.to_dict()`` of :mod:`mlflow_caliber.drift`.
+    figures : mapping of str to Figure, optional
+        What :func:`~mlflow_caliber.plots.report_figures` has drawn, where that was done already: drawing takes longer
+        than all the rest.
 
     Returns
     -------
@@ -65,9 +74,10 @@ def render_report(
             version=__version__,
             report=report,
             few=FEW,
+            level=f"{report.confidence:.0%}",
             summary=list(_summary(report, drift)),
             metrics=list(_metric_rows(report)),
-            figures=_figures(report),
+            figures={name: figure_svg(each, name) for name, each in (figures or report_figures(report)).items()},
             bins=list(_bin_rows(report)),
             classes=_first(_class_rows(report)),
             segment_labels=[METRICS[key].label for key in _SEGMENT_KEYS],
@@ -89,7 +99,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(cut=_cut, number=_number, percent=_percent)
+    environment.filters.update(cut=_cut, number=_number, interval=_interval, percent=_percent)
     return environment
 
 
@@ -100,6 +110,10 @@ def _cut(value: object) -> str:
 
 def _number(value: float | None) -> str:
     return NONE if value is None else f"{value:.4f}"
+
+
+def _interval(interval: Interval | None) -> str:
+    return NONE if interval is None else f"{interval.low:.4f} to {interval.high:.4f}"
 
 
 def _percent(share: float) -> str:
@@ -114,13 +128,6 @@ def _first(rows: Iterable[Any]) -> dict[str, Any]:
     """As many rows as a table shows, and how many it leaves out."""
     everything = list(rows)
     return {"rows": everything[:MAX_ROWS], "left_out": max(0, len(everything) - MAX_ROWS)}
-
-
-def _figures(report: ReliabilityReport) -> dict[str, str]:
-    return {
-        "reliability": figure_svg(reliability_diagram(report), "reliability"),
-        "risk": figure_svg(risk_coverage_plot(report), "risk"),
-    }
 
 
 def _summary(report: ReliabilityReport, drift: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
@@ -145,7 +152,9 @@ def _what_was_measured(report: ReliabilityReport) -> str:
             f" There are {len(report.classes)} classes; calibration is about the confidence in the predicted one."
         )
     if report.weighted:
-        measured += " Cases are weighted everywhere except in counts and in the risk–coverage curve."
+        measured += " Cases are weighted everywhere except in counts."
+    if not report.exact:
+        measured += " The numbers come from merged statistics, not from single cases, within stated tolerances."
     return measured
 
 
@@ -155,30 +164,44 @@ def _calibration(report: ReliabilityReport) -> str:
     bins = f"{report.n_bins} bins of equal {'mass' if report.strategy == 'quantile' else 'width'}"
     upper = report.metrics.get("ece_upper")
     bound = "" if upper is None else f" With 95% confidence the error is at most {_points(upper)}."
-    return f"{stated} (calibration error, ECE, over {bins}){before}.{bound}"
+    return f"{stated} (calibration error, ECE, over {bins}){before}.{bound}{_noise_floor(report)}"
+
+
+def _noise_floor(report: ReliabilityReport) -> str:
+    mean, most = report.metrics.get("ece_null_mean"), report.metrics.get("ece_null_p95")
+    if mean is None or most is None:
+        return ""
+    chance = f" A perfectly calibrated model would show {_points(mean)} on so many cases, and up to {_points(most)}"
+    if report.metrics["ece"] <= most:
+        return f"{chance} in 19 of 20 samples: what is seen here can be chance alone."
+    return f"{chance} in 19 of 20 samples: what is seen here is more than chance."
 
 
 def _proper_score(report: ReliabilityReport) -> str:
     metrics, now = report.metrics, report.metrics["brier"]
     score = f"The Brier score, an error that rewards honest probabilities, is {now:.4f}"
     if report.raw is not None:
-        before = report.raw.metrics["brier"]
-        score += f", {_THAN[_verdict('brier', before, now)]} {before:.4f} before calibration"
+        than = _THAN[_verdict("brier", report.change["brier"])] if "brier" in report.change else "where it was"
+        score += f", {than} {report.raw.metrics['brier']:.4f} before calibration"
     scale = f"Lower is better; always stating how often each class occurs would score {metrics['unc']:.4f}."
     return f"{score}. {scale} The most likely class was the right one in {_percent(metrics['accuracy'])} of the cases."
 
 
 def _policy(report: ReliabilityReport) -> str:
-    metrics, policy, wrong = report.metrics, report.policy, _percent(1.0 - report.metrics["accuracy"])
-    if policy is None or policy["threshold"] == 0.0:
+    metrics, wrong = report.metrics, _percent(1.0 - report.metrics["accuracy"])
+    if report.policy is None or metrics["coverage"] == 1.0:
         return f"Nothing: every case is answered, and {wrong} of the answers are wrong."
-    rule = f"Predictions with a confidence below {policy['threshold']:g} are withheld and go to a person"
+    policy = AbstainPolicy.from_dict(report.policy)
+    rule = f"Predictions with a confidence below {policy.threshold:g} are withheld and go to a person"
+    own = [what for what in ("segment", "class") if getattr(policy, f"{what}_thresholds")]
+    rest = f" Each {' and each '.join(own)} may have a threshold of its own." if own else ""
+    promise = "" if policy.certificate is None else f" Certificate: {policy.certificate.sentence()}."
     if "selective_risk" not in metrics:
-        return f"{rule}: here that is every case, so there is no error rate of answered cases."
+        return f"{rule}: here that is every case, so there is no error rate of answered cases.{rest}{promise}"
     withheld, answered = _percent(metrics["abstain_rate"]), _percent(metrics["coverage"])
     measured = f"Of the {answered} answered, {_percent(metrics['selective_risk'])} were wrong"
-    rest = " Its thresholds for single segments are not applied here." if policy["segment_thresholds"] else ""
-    return f"{rule}: {withheld} of the cases. {measured}; with every case answered, {wrong} would be wrong.{rest}"
+    full = f"with every case answered, {wrong} would be wrong"
+    return f"{rule}: {withheld} of the cases. {measured}; {full}.{rest}{promise}"
 
 
 def _worst_segment(report: ReliabilityReport) -> str:
@@ -206,17 +229,16 @@ def _metric_rows(report: ReliabilityReport) -> Iterator[dict[str, Any]]:
     for key, metric in METRICS.items():
         if key in report.metrics:
             now, before = report.metrics[key], None if report.raw is None else report.raw.metrics.get(key)
-            verdict = "" if before is None else _verdict(key, before, now)
-            yield {"metric": metric, "before": before, "now": now, "verdict": verdict}
+            verdict = _verdict(key, report.change[key]) if key in report.change else ""
+            interval = report.intervals.get(key)
+            yield {"metric": metric, "before": before, "now": now, "interval": interval, "verdict": verdict}
 
 
-def _verdict(key: str, before: float, now: float) -> str:
-    greater_is_better = METRICS[key].greater_is_better
-    if f"{before:.4f}" == f"{now:.4f}":  # what looks the same on the page is the same
-        return "the same"
-    if greater_is_better is None:
-        return "changed"
-    return "better" if (now > before) == greater_is_better else "worse"
+def _verdict(key: str, change: Interval) -> str:
+    """What the paired interval of after less before proves."""
+    if change.low <= 0.0 <= change.high:
+        return "no clear change"
+    return "better" if (change.low > 0.0) == METRICS[key].greater_is_better else "worse"
 
 
 def _bin_rows(report: ReliabilityReport) -> Iterator[tuple[float, ...]]:

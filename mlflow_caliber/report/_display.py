@@ -1,4 +1,4 @@
-"""A report in a terminal and in a notebook: the headline, before and after, and the worst segment."""
+"""A report in a terminal and in a notebook: the headline with its intervals, before and after, the worst segment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING
 
-from mlflow_caliber.metrics import METRICS
+from mlflow_caliber.metrics import METRICS, Interval
+from mlflow_caliber.report._sketch import reliability_svg
 
 if TYPE_CHECKING:
     from mlflow_caliber.report._values import ReliabilityReport
@@ -28,12 +29,14 @@ def as_text(report: ReliabilityReport) -> str:
 
 
 def as_html(report: ReliabilityReport) -> str:
-    """A small table for a notebook; every text from outside is escaped."""
+    """A diagram and a small table for a notebook; every text from outside is escaped."""
     header, *rows = _table(report)
     body = "".join(_html_row(row, "td") for row in rows)
     notes = "".join(f"<p>{escape(note)}</p>" for note in _notes(report))
     caption = f"<caption>{escape(_title(report))}</caption>"
-    return f"<table>{caption}<thead>{_html_row(header, 'th')}</thead><tbody>{body}</tbody></table>{notes}"
+    table = f"<table>{caption}<thead>{_html_row(header, 'th')}</thead><tbody>{body}</tbody></table>{notes}"
+    look = "display:flex;flex-wrap:wrap;gap:1rem;align-items:center"
+    return f'<div style="{look}"><div>{table}</div><div>{reliability_svg(report)}</div></div>'
 
 
 def _title(report: ReliabilityReport) -> str:
@@ -44,11 +47,17 @@ def _title(report: ReliabilityReport) -> str:
 def _table(report: ReliabilityReport) -> list[tuple[str, ...]]:
     columns = [report.metrics] if report.raw is None else [report.raw.metrics, report.metrics]
     names = ("value",) if report.raw is None else ("before", "after")
-    rows = [(METRICS[key].label, *(_number(column.get(key)) for column in columns)) for key in headline(report.metrics)]
-    return [("", *names), *rows]
+    rows = [
+        (METRICS[key].label, *(_number(column.get(key)) for column in columns), _interval(report.intervals.get(key)))
+        for key in headline(report.metrics)
+    ]
+    return [("", *names, f"{report.confidence:.0%} interval"), *rows]
 
 
 def _notes(report: ReliabilityReport) -> Iterable[str]:
+    floor = report.metrics.get("ece_null_p95")
+    if floor is not None:
+        yield f"A calibrated model of this size would show an ECE up to {floor:.4f} in 19 of 20 samples."
     worst = report.worst_segment("ece")
     if worst is not None:
         yield f"Worst segment by ece: {worst.column} = {worst.value} ({worst.n:,} rows), {worst.metrics['ece']:.4f}"
@@ -60,8 +69,13 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
+def _interval(interval: Interval | None) -> str:
+    return "" if interval is None else f"{interval.low:.4f} to {interval.high:.4f}"
+
+
 def _line(row: tuple[str, ...], width: int) -> str:
-    return f"  {row[0]:<{width}}" + "".join(f"{cell:>9}" for cell in row[1:])
+    *cells, interval = row[1:]
+    return (f"  {row[0]:<{width}}" + "".join(f"{cell:>9}" for cell in cells) + f"   {interval}").rstrip()
 
 
 def _html_row(row: tuple[str, ...], tag: str) -> str:

@@ -1,4 +1,7 @@
-"""Reads a report's JSON strictly: every key, type and range is checked, and the sentence says where it is wrong."""
+"""Reads a report's JSON strictly: every key, type and range is checked, and the sentence says where it is wrong.
+
+Version 1 had no intervals and no CORP curve; such reports, in the evidence of earlier evaluations, are still read.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ from typing import Any
 
 from mlflow_caliber.abstain import AbstainPolicy
 from mlflow_caliber.exceptions import CaliberError, StateError
-from mlflow_caliber.metrics import METRICS, ReliabilityCurve, RiskCoverageCurve
+from mlflow_caliber.metrics import METRICS, CorpCurve, Interval, ReliabilityCurve, RiskCoverageCurve
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_ADDED_IN_2: Mapping[str, Any] = {"intervals": {}, "confidence": 0.95, "change": {}, "corp": None, "exact": True}
 HISTOGRAM_BINS = 100
 """Equal-width bins of [0, 1] in which :attr:`ReliabilityReport.histogram` counts the rows."""
 
@@ -19,17 +23,23 @@ Reader = Callable[[Any, str], Any]
 
 def read_report(state: Any) -> dict[str, Any]:
     """The fields of a report; its segments and its raw report stay as they came, for their own readers."""
-    if isinstance(state, Mapping) and state.get("format_version") != FORMAT_VERSION:
-        raise StateError(f"report.format_version must be {FORMAT_VERSION}, got {state.get('format_version')!r}.")
-    fields = _object(state, _REPORT, "report")
+    fields = _object(_of_this_version(state), _REPORT, "report")
     del fields["format_version"]
     _check_together(fields)
     return fields
 
 
+def _of_this_version(state: Any) -> Any:
+    if not isinstance(state, Mapping) or state.get("format_version") == FORMAT_VERSION:
+        return state
+    if state.get("format_version") != 1:
+        raise StateError(f"report.format_version must be 1 or {FORMAT_VERSION}, got {state.get('format_version')!r}.")
+    return {**_ADDED_IN_2, **state}
+
+
 def read_segment(state: Any) -> dict[str, Any]:
     """The fields of one segment."""
-    return _object(state, _SEGMENT, "segment")
+    return _object({"curve": None, **state} if isinstance(state, Mapping) else state, _SEGMENT, "segment")
 
 
 def _check_together(fields: Mapping[str, Any]) -> None:
@@ -90,6 +100,21 @@ def _number(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise StateError(f"{where} must be a finite number, got {value!r}.")
     return float(value)
+
+
+def _share(value: Any, where: str) -> float:
+    if not 0.0 < _number(value, where) < 1.0:
+        raise StateError(f"{where} must be strictly between 0 and 1, got {value!r}.")
+    return float(value)
+
+
+def _interval(value: Any, where: str) -> Interval:
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise StateError(f"{where} must be a low and a high end, got {value!r}.")
+    interval = Interval(_number(value[0], where), _number(value[1], where))
+    if interval.low > interval.high:
+        raise StateError(f"{where} must have its low end first, got {value!r}.")
+    return interval
 
 
 def _one_of(*choices: str) -> Reader:
@@ -156,6 +181,7 @@ _SEGMENT: dict[str, Reader] = {
     "n": _positive,
     "metrics": _map_of(_number, metric_keys=True),
     "not_computed": _map_of(_text, metric_keys=True),
+    "curve": _optional(lambda value, _: ReliabilityCurve.from_dict(value)),
 }
 _REPORT: dict[str, Reader] = {
     "format_version": _count,
@@ -167,11 +193,16 @@ _REPORT: dict[str, Reader] = {
     "strategy": _one_of("quantile", "uniform"),
     "metrics": _map_of(_number, metric_keys=True),
     "not_computed": _map_of(_text, metric_keys=True),
+    "intervals": _map_of(_interval, metric_keys=True),
+    "confidence": _share,
+    "change": _map_of(_interval, metric_keys=True),
     "curve": lambda value, _: ReliabilityCurve.from_dict(value),
+    "corp": _optional(lambda value, _: CorpCurve.from_dict(value)),
     "histogram": _list_of(_count),
     "risk_coverage": lambda value, _: RiskCoverageCurve.from_dict(value),
     "per_class": _map_of(_class_metrics),
     "segments": _list_of(_as_is),
     "policy": _optional(_policy),
+    "exact": _flag,
     "raw": _optional(_as_is),
 }

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from mlflow_caliber._validation import check_choice
 from mlflow_caliber.exceptions import InvalidInputError
-from mlflow_caliber.metrics import METRICS, ReliabilityCurve, RiskCoverageCurve
+from mlflow_caliber.metrics import METRICS, CorpCurve, Interval, ReliabilityCurve, RiskCoverageCurve
 from mlflow_caliber.report import _display, _state
 
 
@@ -26,6 +26,8 @@ class SegmentReport:
         Finite values under the keys of :data:`mlflow_caliber.metrics.METRICS`.
     not_computed : dict of str to str
         For each metric that this slice does not allow, the reason as a sentence.
+    curve : ReliabilityCurve or None
+        Stated against observed frequency; None in reports of format version 1.
 
     Examples
     --------
@@ -38,6 +40,7 @@ class SegmentReport:
     n: int
     metrics: dict[str, float]
     not_computed: dict[str, str]
+    curve: ReliabilityCurve | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the slice as JSON-safe values."""
@@ -47,6 +50,7 @@ class SegmentReport:
             "n": self.n,
             "metrics": dict(self.metrics),
             "not_computed": dict(self.not_computed),
+            "curve": None if self.curve is None else self.curve.to_dict(),
         }
 
     @classmethod
@@ -76,8 +80,19 @@ class ReliabilityReport:
         Finite values under the keys of :data:`mlflow_caliber.metrics.METRICS`.
     not_computed : dict of str to str
         For each metric that these rows do not allow, the reason as a sentence.
+    intervals : dict of str to Interval
+        For the metrics that sampling makes uncertain, the two-sided confidence interval at level ``confidence``. Each
+        contains its metric; ``docs/reference/metrics.md`` says how each is made.
+    confidence : float
+        Level of the intervals, of those of ``curve`` and of the band of ``corp``.
+    change : dict of str to Interval
+        With ``raw``: interval of metric after less metric before calibration, in pairs on the same rows. An interval
+        that holds 0 is no clear change.
     curve : ReliabilityCurve
         Stated against observed frequency, a point per bin.
+    corp : CorpCurve or None
+        The same without bins, with the band in which a calibrated model's curve would lie; None in reports of format
+        version 1.
     histogram : tuple of int
         Rows whose probability falls in each of :data:`HISTOGRAM_BINS` equal parts of [0, 1].
     risk_coverage : RiskCoverageCurve
@@ -88,6 +103,8 @@ class ReliabilityReport:
         In the order of the columns, then of the values.
     policy : dict or None
         The abstain policy, as its ``to_dict`` gives it; without one every row is answered.
+    exact : bool
+        False where the report was made from merged statistics, whose tolerances ``ScoreStatistics`` states.
     raw : ReliabilityReport or None
         The same rows with the probabilities before calibration.
     """
@@ -100,12 +117,17 @@ class ReliabilityReport:
     strategy: str
     metrics: dict[str, float]
     not_computed: dict[str, str]
+    intervals: dict[str, Interval]
+    confidence: float
+    change: dict[str, Interval]
     curve: ReliabilityCurve
+    corp: CorpCurve | None
     histogram: tuple[int, ...]
     risk_coverage: RiskCoverageCurve
     per_class: dict[str, dict[str, float]]
     segments: tuple[SegmentReport, ...]
     policy: dict[str, Any] | None
+    exact: bool = True
     raw: ReliabilityReport | None = None
 
     def worst_segment(self, key: str = "ece", *, min_rows: int = 30) -> SegmentReport | None:
@@ -155,12 +177,17 @@ class ReliabilityReport:
             "strategy": self.strategy,
             "metrics": dict(self.metrics),
             "not_computed": dict(self.not_computed),
+            "intervals": {key: list(interval) for key, interval in self.intervals.items()},
+            "confidence": self.confidence,
+            "change": {key: list(interval) for key, interval in self.change.items()},
             "curve": self.curve.to_dict(),
+            "corp": None if self.corp is None else self.corp.to_dict(),
             "histogram": list(self.histogram),
             "risk_coverage": self.risk_coverage.to_dict(),
             "per_class": {label: dict(values) for label, values in self.per_class.items()},
             "segments": [segment.to_dict() for segment in self.segments],
             "policy": self.policy,
+            "exact": self.exact,
             "raw": None if self.raw is None else self.raw.to_dict(),
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from html.parser import HTMLParser
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from mlflow_caliber.abstain import AbstainPolicy
 from mlflow_caliber.html import render_report
+from mlflow_caliber.metrics import Interval
 from mlflow_caliber.report import reliability_report
 
 
@@ -74,11 +76,11 @@ def test_any_label_gives_a_writable_page(label):
     drift = {"columns": [{**column, "note": label}], "skipped": {label: label}}
     page = render_report(report, title=label, context={label: label}, drift=drift)
     assert len(page.encode("utf-8")) < 100_000
-    assert page.count("</style>") == 4  # the page's own and those of its three figures
+    assert page.count("</style>") == 5  # the page's own and those of its four figures
 
 
 def test_sizes(source, digits_rows):
-    assert len(source.encode()) < 150_000
+    assert len(source.encode()) < 200_000
     y, proba, raw = digits_rows
     segments = {f"column {i}": np.arange(900) % 10 for i in range(10)}
     big = render_report(
@@ -103,10 +105,41 @@ def test_sentences_of_a_binary_report(page, binary_report):
 
 
 def test_before_and_after_stand_side_by_side(page, binary_report):
-    before, after = binary_report.raw.metrics["ece"], binary_report.metrics["ece"]
-    assert f"ECE {before:.4f} {after:.4f} better" in page.text
-    auc = binary_report.metrics["roc_auc"]
-    assert f"ROC AUC {auc:.4f} {auc:.4f} the same" in page.text
+    before, after, spread = (
+        binary_report.raw.metrics["ece"],
+        binary_report.metrics["ece"],
+        binary_report.intervals["ece"],
+    )
+    assert f"ECE {before:.4f} {after:.4f} {spread.low:.4f} to {spread.high:.4f} better" in page.text
+    auc, spread = binary_report.metrics["roc_auc"], binary_report.intervals["roc_auc"]
+    assert f"ROC AUC {auc:.4f} {auc:.4f} {spread.low:.4f} to {spread.high:.4f} AURC" in page.text
+
+
+def test_a_change_is_called_by_its_interval(binary_report, text_of):
+    brier = f"Brier score {binary_report.raw.metrics['brier']:.4f} {binary_report.metrics['brier']:.4f}"
+    for interval, verdict in (((-0.1, 0.1), "no clear change"), ((0.1, 0.2), "worse"), ((-0.2, -0.1), "better")):
+        changed = dataclasses.replace(binary_report, change={"brier": Interval(*interval)})
+        low, high = binary_report.intervals["brier"]
+        assert f"{brier} {low:.4f} to {high:.4f} {verdict} Log loss" in text_of(changed)
+
+
+def test_noise_floor_is_put_into_words(binary_rows, binary_report, text_of):
+    assert "what is seen here can be chance alone" in text_of(binary_report)
+    assert "what is seen here is more than chance" in text_of(binary_report.raw)
+    floor = 100 * binary_report.metrics["ece_null_p95"]
+    assert f"and up to {floor:.1f} percentage points in 19 of 20 samples" in text_of(binary_report)
+
+
+def test_certificate_is_quoted(binary_rows, text_of):
+    y, p = binary_rows["y"], binary_rows["proba"]
+    confidence, correct = np.maximum(p, 1 - p), (p > 0.5) == y
+    policy = AbstainPolicy.certify(confidence[:1000], correct[:1000], max_risk=0.2)
+    text = text_of(reliability_report(y[1000:], p[1000:], policy=policy))
+    assert f"Certificate: {policy.certificate.sentence()}" in text
+
+
+def test_reports_from_statistics_say_so(binary_report, text_of):
+    assert "The numbers come from merged statistics" in text_of(dataclasses.replace(binary_report, exact=False))
 
 
 def test_multiclass_page_lists_the_classes(digits_report, text_of):
@@ -154,8 +187,7 @@ def test_weights_and_segment_thresholds_are_named(binary_rows, text_of):
     weight = 1.0 + np.arange(2000) % 2
     text = text_of(reliability_report(binary_rows["y"], binary_rows["proba"], sample_weight=weight, policy=policy))
     assert "Cases are weighted everywhere except in counts" in text
-    assert "Its thresholds for single segments are not applied here." in text
-    assert "AURC : aurc needs rows that count once each" in text
+    assert "Each segment may have a threshold of its own." in text
 
 
 def test_drift_without_a_tested_column(binary_report, text_of):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import re
 
 import matplotlib as mpl
@@ -12,7 +13,16 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from mlflow_caliber.abstain import AbstainPolicy
-from mlflow_caliber.plots import drift_bars, figure_svg, reliability_diagram, risk_coverage_plot
+from mlflow_caliber.exceptions import InvalidInputError
+from mlflow_caliber.plots import (
+    drift_bars,
+    figure_svg,
+    reliability_diagram,
+    report_figures,
+    risk_coverage_plot,
+    save_png,
+    segment_diagrams,
+)
 from mlflow_caliber.report import reliability_report
 
 
@@ -35,27 +45,90 @@ def figures(report, drift):
     return reliability_diagram(report, title="a"), risk_coverage_plot(report, title="b"), drift_bars(latin, title="c")
 
 
-def test_reliability_diagram_draws_the_curves(binary_report):
+def test_corp_diagram_draws_the_curves_and_the_band(binary_report):
     figure = reliability_diagram(binary_report)
     curves, strip = figure.axes
     assert (curves.get_ylabel(), strip.get_xlabel()) == ("Observed frequency", "Predicted probability")
     assert strip.get_ylabel() == "Cases"
     after, before = line(figure, "after calibration"), line(figure, "before calibration")
-    np.testing.assert_array_equal(
-        after.get_xydata().T, [binary_report.curve.mean_predicted, binary_report.curve.mean_observed]
-    )
-    np.testing.assert_array_equal(before.get_ydata(), binary_report.raw.curve.mean_observed)
-    assert f"after calibration (ECE {binary_report.metrics['ece']:.3f})" in legend(figure)
-    assert "95% interval of each bin" in legend(figure)
+    corp = binary_report.corp
+    np.testing.assert_array_equal(after.get_xydata().T, [corp.probability, corp.recalibrated])
+    np.testing.assert_array_equal(before.get_ydata(), binary_report.raw.corp.recalibrated)
+    low, high = binary_report.intervals["ece"]
+    ece = binary_report.metrics["ece"]
+    assert f"after calibration (ECE {ece:.3f}, 95% interval {low:.3f}–{high:.3f})" in legend(figure)
+    assert "95% of calibrated models" in legend(figure)
+    band = curves.collections[0].get_paths()[0].vertices
+    assert {tuple(point) for point in zip(corp.probability, corp.band_low, strict=True)} <= set(map(tuple, band))
+
+
+def test_binned_diagram_draws_points_intervals_and_bars(binary_report):
+    figure = reliability_diagram(binary_report, style="binned")
+    after = line(figure, "after calibration")
+    curve = binary_report.curve
+    np.testing.assert_array_equal(after.get_xydata().T, [curve.mean_predicted, curve.mean_observed])
+    bars = next(each for each in figure.axes[0].collections if each.get_label() == "95% if calibrated")
+    p = curve.mean_predicted[0]
+    half = 1.959964 * np.sqrt(p * (1 - p) / curve.count[0])
+    np.testing.assert_allclose(bars.get_segments()[0], [[p, max(p - half, 0)], [p, p + half]], atol=1e-6)
+
+
+def test_unknown_style_is_refused(binary_report):
+    with pytest.raises(InvalidInputError, match="style must be one of corp, binned, got 'bins'"):
+        reliability_diagram(binary_report, style="bins")
+
+
+def test_reports_without_a_corp_curve_are_drawn_binned(binary_report):
+    old = dataclasses.replace(binary_report, corp=None, intervals={}, raw=None)
+    assert legend(reliability_diagram(old)) == [
+        "perfectly calibrated",
+        "95% if calibrated",
+        f"model (ECE {old.metrics['ece']:.3f})",
+    ]
 
 
 def test_reliability_diagram_without_raw(binary_rows):
     figure = reliability_diagram(reliability_report(binary_rows["y"], binary_rows["proba"]))
     assert [label.split(" (")[0] for label in legend(figure)] == [
         "perfectly calibrated",
-        "95% interval of each bin",
+        "95% of calibrated models",
         "model",
     ]
+
+
+def test_segments_are_small_multiples_on_the_same_axes(binary_report):
+    figure = segment_diagrams(binary_report, max_panels=7)
+    shown = [axes.get_title() for axes in figure.axes]
+    assert len(shown) == 7
+    sizes = {segment.value: segment.n for segment in binary_report.segments if segment.column == "region"}
+    smallest_shown = min(sizes[value] for value in shown)
+    assert sum(size > smallest_shown for size in sizes.values()) <= 7
+    assert shown == sorted(shown)
+    assert {axes.get_xlim() for axes in figure.axes} == {axes.get_ylim() for axes in figure.axes} == {(0.0, 1.0)}
+    assert figure.axes[0].texts[0].get_text().startswith(f"n = {sizes[shown[0]]}")
+
+
+def test_segments_of_another_column(binary_report):
+    assert [axes.get_title() for axes in segment_diagrams(binary_report, column="rare").axes] == ["rest", "tiny"]
+    with pytest.raises(InvalidInputError, match=r"column must be one by which the report is sliced \(region, rare\)"):
+        segment_diagrams(binary_report, column="age")
+    with pytest.raises(InvalidInputError, match="it has none"):
+        segment_diagrams(reliability_report([0, 1], [0.2, 0.7]))
+
+
+def test_report_figures_are_all_of_them(binary_report, binary_rows):
+    assert list(report_figures(binary_report)) == ["reliability", "risk_coverage", "segments"]
+    assert list(report_figures(reliability_report([0, 1], [0.2, 0.7]))) == ["reliability", "risk_coverage"]
+
+
+def test_saved_twice_is_laid_out_once_and_the_same(binary_report, tmp_path):
+    figure = reliability_diagram(binary_report)
+    fresh = figure_svg(reliability_diagram(binary_report), "x")
+    save_png(figure, tmp_path / "once.png")
+    assert figure_svg(figure, "x") == fresh
+    save_png(figure, tmp_path / "again.png")
+    assert (tmp_path / "once.png").read_bytes() == (tmp_path / "again.png").read_bytes()
+    assert figure.get_layout_engine() is None
 
 
 def test_multiclass_axes_are_about_confidence(digits_report):
@@ -96,13 +169,21 @@ def test_no_policy_no_point(binary_rows):
     assert not any("policy" in text for text in legend(risk_coverage_plot(nobody)))
 
 
+def test_policy_point_has_its_interval(binary_report):
+    axes = risk_coverage_plot(binary_report).axes[0]
+    low, high = binary_report.intervals["selective_risk"]
+    coverage = binary_report.metrics["coverage"]
+    ends = [each.get_xydata().tolist() for each in axes.lines]
+    assert [[coverage, low], [coverage, high]] in ends
+
+
 def test_weighted_policy_point_lies_on_the_curve(binary_rows):
     weight = 1.0 + np.arange(2000) % 4
     report = reliability_report(binary_rows["y"], binary_rows["proba"], policy=AbstainPolicy(0.7), sample_weight=weight)
     figure = risk_coverage_plot(report)
     (point,) = line(figure, "policy").get_xydata()
-    assert point.tolist() in line(figure, "model").get_xydata().tolist()
-    assert figure.axes[0].get_xlabel().endswith("each counted once)")
+    curve = line(figure, "model").get_xydata()
+    assert np.interp(point[0], *curve.T) == pytest.approx(point[1], abs=2e-3)
 
 
 def test_drift_bars_are_sorted_and_cut(drift):

@@ -16,17 +16,30 @@ from mlflow_caliber.abstain import AbstainPolicy
 from mlflow_caliber.exceptions import InvalidInputError
 from mlflow_caliber.report import HISTOGRAM_BINS, reliability_report
 
-BINARY_KEYS = set(metrics.METRICS) - {"drift_share"}
+MULTICLASS_ONLY = {"classwise_ece", "classwise_ece_max"}
+# Of a whole evaluation only, not of its segments; and of these, what counts Kish's effective rows.
+WHOLE_ONLY = {"ece_l2_debiased", "smooth_ece", "spiegelhalter_z", "calibration_p"} | MULTICLASS_ONLY
+UNCERTAIN = {"ece_l2_debiased", "spiegelhalter_z", "calibration_p"}
+BINARY_KEYS = set(metrics.METRICS) - {"drift_share"} - MULTICLASS_ONLY
+SCORES = {"brier", "log_loss", "mcb", "dsc", "unc", "roc_auc"}
+SELECTIVE = {"aurc", "e_aurc", "augrc", "coverage", "selective_risk", "abstain_rate", "accuracy"}
+INTERVAL_KEYS = {"ece", "prevalence"} | SCORES | SELECTIVE
 
 
 def test_binary_metrics_are_the_metric_functions(binary_rows, binary_report):
     y, p = binary_rows["y"], binary_rows["proba"]
     confidence, correct = np.maximum(p, 1 - p), (p > 0.5) == y
     decomposition = metrics.brier_decomposition(y, p)
-    answered = confidence >= 0.7
+    answered, null = confidence >= 0.7, metrics.calibration_error_null(p)
     assert binary_report.metrics == {
         "ece": metrics.expected_calibration_error(y, p),
         "ece_upper": metrics.expected_calibration_error_upper(y, p),
+        "ece_null_mean": null.mean,
+        "ece_null_p95": null.p95,
+        "ece_l2_debiased": metrics.expected_calibration_error(y, p, norm="l2", debias=True),
+        "smooth_ece": metrics.smooth_calibration_error(y, p),
+        "spiegelhalter_z": metrics.spiegelhalter_test(y, p).statistic,
+        "calibration_p": metrics.calibration_score_test(y, p).p_value,
         "brier": metrics.brier_score(y, p),
         "log_loss": metrics.log_loss(y, p),
         "mcb": decomposition.miscalibration,
@@ -96,6 +109,10 @@ def test_multiclass_metrics_are_the_metric_functions(digits_rows, digits_report)
     expected = {
         "ece": metrics.top_label_calibration_error(y, proba),
         "ece_upper": metrics.expected_calibration_error_upper(correct, confidence),
+        "ece_null_p95": metrics.calibration_error_null(confidence).p95,
+        "smooth_ece": metrics.smooth_calibration_error(correct, confidence),
+        "classwise_ece": metrics.classwise_calibration_error(y, proba).mean(),
+        "classwise_ece_max": metrics.classwise_calibration_error(y, proba).max(),
         "brier": metrics.multiclass_brier_score(y, proba),
         "log_loss": metrics.multiclass_log_loss(y, proba),
         "mcb": decomposition.miscalibration,
@@ -107,7 +124,7 @@ def test_multiclass_metrics_are_the_metric_functions(digits_rows, digits_report)
         "coverage": (confidence >= 0.6).mean(),
     }
     assert {key: digits_report.metrics[key] for key in expected} == pytest.approx(expected, abs=1e-12)
-    assert set(digits_report.metrics) == BINARY_KEYS - {"prevalence"}
+    assert set(digits_report.metrics) == BINARY_KEYS - {"prevalence"} | MULTICLASS_ONLY
     assert digits_report.metrics["roc_auc"] == pytest.approx(roc_auc_score(y, raw, multi_class="ovr"))
     assert digits_report.curve == metrics.reliability_curve(correct, confidence)
 
@@ -135,14 +152,16 @@ def test_segments_are_reports_of_their_rows(binary_rows, binary_report):
     alone = reliability_report(
         binary_rows["y"][mask], binary_rows["proba"][mask], raw=binary_rows["raw"][mask], policy=AbstainPolicy(0.7)
     )
-    assert (segment.n, segment.metrics) == (mask.sum(), alone.metrics)
+    assert segment.n == mask.sum()
+    assert segment.metrics == {key: value for key, value in alone.metrics.items() if key not in WHOLE_ONLY}
+    assert segment.curve == alone.curve
 
 
 def test_one_class_slice_says_why():
     report = reliability_report([0, 0, 1], [0.1, 0.3, 0.9], segments={"site": ["a", "a", "b"]})
     first = report.segments[0]
     assert first.not_computed == {"roc_auc": "roc_auc needs both classes, got only class 0 in 2 rows."}
-    assert set(first.metrics) == BINARY_KEYS - {"roc_auc"}
+    assert set(first.metrics) == BINARY_KEYS - WHOLE_ONLY - {"roc_auc"}
 
 
 def test_multiclass_slice_without_a_class_says_why(digits_report):
@@ -201,11 +220,11 @@ def test_zero_weights_leave_rows_out(binary_rows):
     assert not weighted.weighted
 
 
-def test_weights_that_differ_leave_the_areas_out(binary_rows):
+def test_weights_reach_every_metric(binary_rows):
     report = reliability_report(binary_rows["y"], binary_rows["proba"], sample_weight=1 + np.arange(2000) % 3)
     assert report.weighted
-    assert set(report.not_computed) == {"aurc", "e_aurc", "augrc"}
-    assert report.not_computed["aurc"] == "aurc needs rows that count once each, got rows of different weights."
+    assert report.not_computed == {}
+    assert set(report.intervals) == INTERVAL_KEYS
 
 
 def test_equal_weights_are_no_weights(binary_rows):
@@ -223,8 +242,11 @@ def test_weights_act_as_repeated_rows(rows):
     y, p, weight = (np.array(column) for column in zip(*rows, strict=True))
     weighted = reliability_report(y, p / 20, sample_weight=weight, policy=AbstainPolicy(0.8)).metrics
     repeated = reliability_report(np.repeat(y, weight), np.repeat(p, weight) / 20, policy=AbstainPolicy(0.8)).metrics
-    # The upper bound counts Kish's effective rows and the areas count rows: repeating rows adds some, weights do not.
-    shared = weighted.keys() - {"ece_upper", "aurc", "e_aurc", "augrc"}
+    # What measures uncertainty counts Kish's effective rows: repeating rows adds some, weights do not.
+    # And the smooth error has a background of a ten-thousandth of a mean row.
+    shared = weighted.keys() - {"ece_upper", "ece_null_mean", "ece_null_p95", "smooth_ece", *UNCERTAIN}
+    if len(set(weight[weight > 0])) == 1:  # equal weights are none, and the areas depend on the number of rows
+        shared -= {"aurc", "e_aurc", "augrc"}
     assert {key: weighted[key] for key in shared} == pytest.approx({key: repeated[key] for key in shared}, abs=1e-9)
 
 
@@ -237,14 +259,84 @@ def test_every_metric_is_finite_or_explained(rows, threshold):
     y, p, site = zip(*rows, strict=True)
     report = reliability_report(y, p, policy=AbstainPolicy(threshold), segments={"site": site})
     for part in (report, *report.segments):
-        assert set(part.metrics) | set(part.not_computed) == BINARY_KEYS
+        assert set(part.metrics) | set(part.not_computed) == BINARY_KEYS - (set() if part is report else WHOLE_ONLY)
         assert not set(part.metrics) & set(part.not_computed)
         assert all(math.isfinite(value) for value in part.metrics.values())
+    assert_intervals_hold(report)
+
+
+def assert_intervals_hold(report):
+    assert set(report.intervals) == INTERVAL_KEYS & set(report.metrics)
+    for key, (low, high) in report.intervals.items():
+        assert low <= report.metrics[key] <= high, key
+        assert math.isfinite(low)
+        assert math.isfinite(high)
+
+
+@pytest.mark.parametrize("name", ["binary_report", "digits_report"])
+def test_every_headline_metric_has_an_interval(name, request):
+    report = request.getfixturevalue(name)
+    assert_intervals_hold(report)
+    assert_intervals_hold(report.raw)
+    widths = {key: interval.high - interval.low for key, interval in report.intervals.items()}
+    assert all(0.0 < width < 0.2 for width in widths.values()), widths
+
+
+def test_intervals_narrow_with_rows_and_widen_with_the_level(binary_rows):
+    y, p = binary_rows["y"], binary_rows["proba"]
+
+    def width(report, key):
+        return report.intervals[key].high - report.intervals[key].low
+
+    few, many = reliability_report(y[:200], p[:200]), reliability_report(y, p)
+    surer = reliability_report(y, p, confidence=0.99)
+    for key in INTERVAL_KEYS:
+        assert width(few, key) > width(many, key)
+        assert width(surer, key) > width(many, key)
+
+
+def test_change_is_the_paired_interval(binary_rows, binary_report, digits_report):
+    y, p, raw = binary_rows["y"], binary_rows["proba"], binary_rows["raw"]
+    assert binary_report.change["brier"] == metrics.compare_models(y, raw, p, metric="brier").interval
+    for key, interval in binary_report.change.items():
+        assert interval.low <= binary_report.metrics[key] - binary_report.raw.metrics[key] <= interval.high < 0.0
+    assert set(binary_report.change) == {"ece", "brier", "log_loss"}
+    assert set(digits_report.change) == {"brier", "log_loss"}
+    assert binary_report.raw.change == {}
+
+
+def test_same_seed_same_report(binary_rows):
+    y, p = binary_rows["y"][:300], binary_rows["proba"][:300]
+    one, again, other = (reliability_report(y, p, random_state=seed) for seed in (1, 1, 2))
+    assert one == again
+    assert one.metrics["ece"] == other.metrics["ece"]
+    assert one.intervals["ece"] != other.intervals["ece"]
+
+
+def test_corp_curve_is_the_recalibration_map(binary_rows, binary_report):
+    corp = binary_report.corp
+    assert corp == metrics.corp_curve(binary_rows["y"], binary_rows["proba"]).downsample(200)
+    inside = (corp.band_low <= corp.recalibrated) & (corp.recalibrated <= corp.band_high)
+    assert inside.mean() > 0.9  # these probabilities are true ones
+    raw = binary_report.raw.corp
+    assert ((raw.band_low <= raw.recalibrated) & (raw.recalibrated <= raw.band_high)).mean() < 0.7
+
+
+def test_segment_thresholds_go_by_the_policys_segment(binary_rows):
+    policy = AbstainPolicy(0.6, segment_thresholds={"tiny": 1.0})
+    report = reliability_report(
+        binary_rows["y"], binary_rows["proba"], policy=policy, policy_segment=binary_rows["rare"]
+    )
+    confidence = np.maximum(binary_rows["proba"], 1 - binary_rows["proba"])
+    answered = (confidence >= 0.6) & (binary_rows["rare"] != "tiny")
+    assert report.metrics["coverage"] == answered.mean()
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        ({"confidence": 95}, r"confidence must be a number strictly between 0 and 1, got 95"),
+        ({"policy_segment": ["a"]}, r"policy_segment must have one value a row, got 1 values for 2 rows"),
         ({"raw": [0.1]}, r"raw must have the shape of y_proba, got \(1,\) for \(2,\)"),
         ({"classes": ["a"]}, r"classes must name the 2 classes of the probabilities, got 1"),
         ({"classes": [1, "1"]}, r"classes must be distinct as text, got 1, 1"),
@@ -276,7 +368,11 @@ def test_length_mismatch_and_range():
 def test_str_and_repr(binary_report):
     text = str(binary_report)
     assert text.startswith("Reliability of 2,000 binary predictions\n")
-    assert f"{binary_report.raw.metrics['ece']:.4f}   {binary_report.metrics['ece']:.4f}" in text
+    low, high = binary_report.intervals["ece"]
+    assert (
+        f"{binary_report.raw.metrics['ece']:.4f}   {binary_report.metrics['ece']:.4f}   {low:.4f} to {high:.4f}" in text
+    )
+    assert f"an ECE up to {binary_report.metrics['ece_null_p95']:.4f} in 19 of 20 samples" in text
     assert "Worst segment by ece: region = " in text
     assert repr(binary_report).startswith("ReliabilityReport(kind='binary', n=2000, ece=")
 
@@ -287,3 +383,4 @@ def test_notebook_table_escapes(binary_rows):
     assert "<caption>Reliability of 2,000 binary predictions</caption>" in html
     assert "&lt;b&gt; = &lt;script&gt;" in html
     assert "<script" not in html
+    assert html.count("<svg") == html.count("</svg>") == 1

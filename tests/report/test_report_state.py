@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -23,14 +24,20 @@ KEYS = {
     "strategy",
     "metrics",
     "not_computed",
+    "intervals",
+    "confidence",
+    "change",
     "curve",
+    "corp",
     "histogram",
     "risk_coverage",
     "per_class",
     "segments",
     "policy",
+    "exact",
     "raw",
 }
+GOLDEN = Path(__file__).parent / "golden"
 
 
 def through_json(report):
@@ -88,7 +95,7 @@ def at(path, value):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (at(["format_version"], 2), "format_version must be 1, got 2"),
+        (at(["format_version"], 3), "format_version must be 1 or 2, got 3"),
         (at(["surprise"], 1), "missing: none; unknown: surprise"),
         (lambda state: state.pop("curve"), "missing: curve; unknown: none"),
         (at(["kind"], "ternary"), "report.kind must be one of binary, multiclass, got 'ternary'"),
@@ -104,6 +111,14 @@ def at(path, value):
         (at(["metrics", "eec"], 0.1), "report.metrics must hold only metric keys, got 'eec'"),
         (at(["not_computed"], []), "report.not_computed must be a JSON object, got a list"),
         (at(["not_computed"], {"aurc": 1}), "report.not_computed.aurc must be text, got 1"),
+        (at(["intervals", "ece"], [0.2]), r"report.intervals.ece must be a low and a high end, got \[0.2\]"),
+        (at(["intervals", "ece"], [0.2, 0.1]), "report.intervals.ece must have its low end first"),
+        (at(["intervals", "ecee"], [0.2, 0.1]), "report.intervals must hold only metric keys, got 'ecee'"),
+        (at(["change", "brier"], ["0", 1]), "report.change.brier must be a finite number, got '0'"),
+        (at(["confidence"], 95), "report.confidence must be strictly between 0 and 1, got 95"),
+        (at(["corp"], {}), "CorpCurve must have the fields"),
+        (at(["exact"], None), "report.exact must be true or false, got None"),
+        (at(["segments", 0, "curve"], 3), "ReliabilityCurve must be read from a mapping"),
         (at(["curve"], {}), "ReliabilityCurve must have the fields"),
         (at(["risk_coverage", "risk"], []), "RiskCoverageCurve cannot be read"),
         (at(["histogram"], [2000]), "must hold 100 counts that add up to n = 2000, got 1 that add up to 2000"),
@@ -128,3 +143,16 @@ def test_no_object_at_all():
         ReliabilityReport.from_dict([])
     with pytest.raises(StateError, match="segment must be a JSON object, got a NoneType"):
         SegmentReport.from_dict(None)
+
+
+def test_reports_of_version_1_are_still_read():
+    state = json.loads((GOLDEN / "report_v1.json").read_text(encoding="utf-8"))
+    report = ReliabilityReport.from_dict(state)
+    assert report.metrics == state["metrics"]
+    assert (report.intervals, report.change, report.corp, report.exact) == ({}, {}, None, True)
+    assert [segment.curve for segment in report.segments] == [None, None]
+    assert report.raw is not None
+    assert report.raw.to_dict()["format_version"] == 2
+    assert through_json(report) == report
+    assert "ECE" in str(report)
+    assert "<svg" in report._repr_html_()
