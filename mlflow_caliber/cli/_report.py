@@ -142,13 +142,14 @@ def _from_model(features: pd.DataFrame, labels: pd.Series[Any], uri: str) -> dic
         "raw": raw[:, order],
         "classes": classes[order].tolist(),
         "policy": scorer.policy,
+        "policy_segment": scorer.segments_of(features),
     }
 
 
 def _write(result: ReliabilityReport, folder: Path, *, title: str, context: dict[str, str]) -> None:
     try:
         from mlflow_caliber.html import render_report
-        from mlflow_caliber.plots import reliability_diagram, risk_coverage_plot
+        from mlflow_caliber.plots import report_figures, save_png
     except ImportError as error:
         raise OptionalDependencyError(
             f"--output needs matplotlib and Jinja2: pip install 'mlflow-caliber[evaluate]' ({error})."
@@ -156,6 +157,8 @@ def _write(result: ReliabilityReport, folder: Path, *, title: str, context: dict
     folder.mkdir(parents=True, exist_ok=True)
     content = json.dumps(result.to_dict(), allow_nan=False, indent=1)
     (folder / "report.json").write_text(content + "\n", encoding="utf-8")
-    (folder / "report.html").write_text(render_report(result, title=title, context=context), encoding="utf-8")
-    reliability_diagram(result).savefig(folder / "reliability.png")
-    risk_coverage_plot(result).savefig(folder / "risk_coverage.png")
+    figures = report_figures(result)
+    for name, figure in figures.items():
+        save_png(figure, folder / f"{name}.png")
+    page = render_report(result, title=title, context=context, figures=figures)
+    (folder / "report.html").write_text(page, encoding="utf-8")

@@ -99,6 +99,7 @@ def _evaluation(rows: ScoredRows, config: EvaluatorConfig, dataset: Any, model: 
         raw=rows.raw,
         classes=rows.classes,
         policy=rows.policy,
+        policy_segment=rows.policy_segment,
         segments=rows.segments(config),
         sample_weight=rows.weights,
         n_bins=config.n_bins,

@@ -42,6 +42,8 @@ class ScoredRows:
         The labels as they came.
     weights : array of shape (n,) or None
         Sample weights.
+    policy_segment : array of shape (n,) or None
+        The segment of each row that the policy's thresholds per segment go by.
     profile : mapping or None
         A caliber model's own profile of its calibration data.
     profiled : DataFrame or None
@@ -56,6 +58,7 @@ class ScoredRows:
     features: pd.DataFrame
     labels: NDArray[Any]
     weights: FloatArray | None
+    policy_segment: NDArray[Any] | None = None
     profile: Mapping[str, Any] | None = None
     profiled: pd.DataFrame | None = None
 
@@ -97,6 +100,7 @@ def rows_of_model(model: Any, dataset: Any, config: EvaluatorConfig) -> ScoredRo
         features=features,
         labels=labels,
         weights=weights,
+        policy_segment=calibrated.segments_of(inputs),
         profile=calibrated.profile,
         profiled=None if calibrated.profile is None else calibrated.profiled(inputs, raw),
     )

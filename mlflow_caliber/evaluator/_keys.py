@@ -47,6 +47,7 @@ def metrics_of(report: ReliabilityReport, drift: DriftReport | None = None) -> d
     metrics = {METRIC_PREFIX + key: value for key, value in report.metrics.items()}
     if drift is not None and drift.share is not None:
         metrics[f"{METRIC_PREFIX}drift_share"] = drift.share
+    metrics |= _intervals(report)
     if report.raw is not None:
         metrics |= {f"caliber/raw/{key}": value for key, value in report.raw.metrics.items()}
     metrics |= _worst(report)
@@ -55,6 +56,11 @@ def metrics_of(report: ReliabilityReport, drift: DriftReport | None = None) -> d
     for segment in report.segments:
         metrics |= _segment(segment)
     return _at_most({key: float(value) for key, value in metrics.items() if math.isfinite(value)})
+
+
+def _intervals(report: ReliabilityReport) -> dict[str, float]:
+    ends = {key: interval._asdict() for key, interval in report.intervals.items()}
+    return {f"caliber/interval/{key}/{end}": value for key, both in ends.items() for end, value in both.items()}
 
 
 def _worst(report: ReliabilityReport) -> dict[str, float]:

@@ -105,7 +105,7 @@ def _evidence(evaluation: Evaluation, run_id: str, root: Path) -> Evidence:
 def _write(evaluation: Evaluation, evidence: Evidence, root: Path) -> list[str]:
     """Write what people read below ``root``, and name it."""
     (root / REPORT_JSON).write_bytes(evidence.to_json())
-    names = [REPORT_JSON, *_draw(evaluation.report, root), _render(evidence, evaluation.report, root)]
+    names = [REPORT_JSON, *_show(evidence, evaluation.report, root)]
     if evidence.drift is not None:
         (root / DRIFT_JSON).write_text(json.dumps(evidence.drift, indent=1, allow_nan=False), encoding="utf-8")
         names.append(DRIFT_JSON)
@@ -114,20 +114,25 @@ def _write(evaluation: Evaluation, evidence: Evidence, root: Path) -> list[str]:
     return names
 
 
-def _draw(report: ReliabilityReport, root: Path) -> list[str]:
-    from mlflow_caliber.plots import reliability_diagram, risk_coverage_plot  # matplotlib takes a second to import
+def _show(evidence: Evidence, report: ReliabilityReport, root: Path) -> list[str]:
+    """Draw the figures once, and put them into the pictures and the page."""
+    from mlflow_caliber.html import render_report  # with matplotlib, which takes a second to import
+    from mlflow_caliber.plots import report_figures, save_png
 
-    for name, draw in ((RELIABILITY_PNG, reliability_diagram), (RISK_COVERAGE_PNG, risk_coverage_plot)):
-        draw(report).savefig(root / name, dpi=150)
-    return [RELIABILITY_PNG, RISK_COVERAGE_PNG]
+    figures = report_figures(report)
+    for name, figure in ((RELIABILITY_PNG, "reliability"), (RISK_COVERAGE_PNG, "risk_coverage")):
+        save_png(figures[figure], root / name)
+    page = render_report(
+        report, title="Reliability report", context=_context(evidence), drift=evidence.drift, figures=figures
+    )
+    (root / REPORT_HTML).write_text(page, encoding="utf-8")
+    return [RELIABILITY_PNG, RISK_COVERAGE_PNG, REPORT_HTML]
 
 
-def _render(evidence: Evidence, report: ReliabilityReport, root: Path) -> str:
-    from mlflow_caliber.html import render_report
-
+def _context(evidence: Evidence) -> dict[str, str]:
     model = evidence.model
     uri, digest = (model.uri, model.digest) if model is not None else _NO_MODEL
-    context = {
+    return {
         "Model": uri,
         "Model digest": digest,
         "Data": evidence.data.name or "unnamed",
@@ -135,9 +140,6 @@ def _render(evidence: Evidence, report: ReliabilityReport, root: Path) -> str:
         "Evaluated": evidence.created_at,
         "Written by": f"mlflow-caliber {evidence.caliber_version}",
     }
-    page = render_report(report, title="Reliability report", context=context, drift=evidence.drift)
-    (root / REPORT_HTML).write_text(page, encoding="utf-8")
-    return REPORT_HTML
 
 
 def _evidently(reference: pd.DataFrame, current: pd.DataFrame, root: Path) -> list[str]:

@@ -108,7 +108,7 @@ def recalibrate(
     sample_weight : str or array of shape (n,), optional
         Weights, or the column of ``data`` that has them.
     policy : AbstainPolicy, optional
-        The parent's by default. A certified threshold holds for the map it was certified on only.
+        The parent's by default, its certificate suspended: that was about the parent's calibrator.
     registered_model_name : str, optional
         Where to register the new version; by default where ``model_uri`` says, and nowhere for other URIs.
     name, **log_kwargs
@@ -135,8 +135,8 @@ def recalibrate(
     folder = Path(mlflow.artifacts.download_artifacts(source.uri))
     conf = flavor_conf(folder)
     parent = read_model(folder, strict=False)
-    if policy is None and parent.policy is None:
-        raise InvalidInputError("The parent's abstain policy cannot be read: give policy=, got none.")
+    if policy is None:
+        policy = _inherited_policy(parent)
     rows = _usable_rows(parent, X, y, weights)
     method = calibrator or _method_of(parent)
     fitted = fit_calibrator(method, rows.raw, rows.codes, parent.pos_index, rows.weights)
@@ -147,7 +147,7 @@ def recalibrate(
         "bundle_base": "path" in conf["base"],
         "calibrator": fitted,
         "calibration_data": rows.calibration_data,
-        "policy": policy or parent.policy,
+        "policy": policy,
         **_carried(folder, conf),
         **log_kwargs,
     }
@@ -185,6 +185,12 @@ class _Rows:
     @property
     def calibration_data(self) -> tuple[Any, ...]:
         return (self.X, self.y) if self.weights is None else (self.X, self.y, self.weights)
+
+
+def _inherited_policy(parent: CalibratedModel) -> AbstainPolicy:
+    if parent.policy is None:
+        raise InvalidInputError("The parent's abstain policy cannot be read: give policy=, got none.")
+    return parent.policy.suspended("the calibrator was refitted")
 
 
 def _usable_rows(parent: CalibratedModel, X: Any, y: NDArray[Any], weights: FloatArray | None) -> _Rows:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from mlflow_caliber._validation import FloatArray, check_weights
 from mlflow_caliber._version import __version__
 from mlflow_caliber.abstain import AbstainPolicy
+from mlflow_caliber.calibrators import SegmentedCalibrator
 from mlflow_caliber.drift import feature_profile
 from mlflow_caliber.exceptions import InvalidInputError, StateError
 from mlflow_caliber.flavor._base import BASE_DIR, Base, resolve_base
@@ -272,6 +273,9 @@ def _readable(calibrator: Calibrates, model: CalibratedModel) -> Calibrates:
         raise InvalidInputError(
             f"calibrator must be a name or one of mlflow_caliber's fitted calibrators, got {type(calibrator).__name__}."
         )
+    if isinstance(calibrator, SegmentedCalibrator):
+        # Served, it would know no segment and answer with its pooled map in every one of them.
+        raise InvalidInputError("calibrator must be a map of the score alone to be served, got a segmented one.")
     try:
         read_calibrator(calibrator.to_dict(), len(model.classes_))
     except StateError as error:

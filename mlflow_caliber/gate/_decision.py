@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from mlflow_caliber.evidence import Evidence, Rows, short_digest
 from mlflow_caliber.exceptions import EvidenceError, InvalidInputError
-from mlflow_caliber.gate._comparison import ROW_SCORES, PairedDifference, paired_difference
+from mlflow_caliber.gate._comparison import PAIRED_SCORES, paired_difference
 from mlflow_caliber.gate.policy import Bound, Comparison, GatePolicy, Rule, TargetPolicy
 from mlflow_caliber.report import ReliabilityReport, SegmentReport
 
@@ -303,16 +303,18 @@ def _comparison(rule: Comparison, ours: _Side, theirs: _Side | None, no_evidence
     if data[0] != data[1]:
         digests = " and ".join(map(short_digest, data))
         return _unknown(rule, wanted, f"the two were evaluated on different data ({digests})")
-    return (_paired if rule.key in ROW_SCORES else _two_values)(rule, wanted, ours, theirs)
+    return (_paired if rule.key in PAIRED_SCORES else _two_values)(rule, wanted, ours, theirs)
 
 
 def _paired(rule: Comparison, wanted: str, ours: _Side, theirs: _Side) -> RuleOutcome:
     if ours.rows is None or theirs.rows is None:
         return _unknown(rule, wanted, "a comparison in pairs needs the rows of both")
-    difference = paired_difference(rule.key, ours.rows(), theirs.rows(), rule.confidence)
-    verdict = _within(difference, rule.max_regression)
-    needed = difference.rows_to_decide(rule.max_regression) if verdict == "inconclusive" else None
-    got = f"{difference.mean:+.6g}, between {difference.lower:+.6g} and {difference.upper:+.6g}"
+    found = paired_difference(
+        PAIRED_SCORES[rule.key], ours.rows(), theirs.rows(), confidence=rule.confidence, margin=rule.max_regression
+    )
+    verdict = _VERDICTS[found.verdict]
+    needed = found.rows_needed if verdict == "inconclusive" else None
+    got = f"{found.difference:+.6g}, between {found.interval.low:+.6g} and {found.interval.high:+.6g}"
     more = f" About {needed} rows would decide." if needed is not None else ""
     return RuleOutcome(
         rule=str(rule),
@@ -320,15 +322,17 @@ def _paired(rule: Comparison, wanted: str, ours: _Side, theirs: _Side) -> RuleOu
         wanted=wanted,
         got=got,
         sentence=f"{rule.metric} must be {wanted}, got {got} "
-        f"(one-sided {rule.confidence:.4g} bounds on {difference.n} paired rows).{more}",
+        f"(one-sided {rule.confidence:.4g} bounds on {found.n} paired rows).{more}",
         rows_needed=needed,
     )
 
 
-def _within(difference: PairedDifference, margin: float) -> Verdict:
-    if difference.upper <= margin:
-        return "pass"
-    return "fail" if difference.lower > margin else "inconclusive"
+_VERDICTS: dict[str, Verdict] = {
+    "better": "pass",
+    "non_inferior": "pass",
+    "worse": "fail",
+    "inconclusive": "inconclusive",
+}
 
 
 def _two_values(rule: Comparison, wanted: str, ours: _Side, theirs: _Side) -> RuleOutcome:

@@ -47,7 +47,8 @@ FRAME_COLUMNS = (
 
 REASONS: Mapping[str, str] = {
     "": "not abstained",
-    "low_confidence": "the calibrated probability of the predicted label is below the policy's threshold",
+    "low_confidence": "the calibrated probability of the predicted label is below the policy's threshold for it, or no "
+    "certificate was granted",
     "unscorable_row": "the base model has no score for this row; the answer is the most frequent class",
     "calibrator_unavailable": "the calibrator could not be loaded or applied; the answer rests on the raw score",
     "policy_unavailable": "the abstain policy could not be loaded, so nothing may be answered",
@@ -274,9 +275,10 @@ class CalibratedModel:
         confidence = calibrated[rows, best]
         binary = calibrated.shape[1] == 2
         shown = np.full_like(best, self.pos_index) if binary else best
-        reason = self._reasons(confidence, unscorable, calibrator_failed, self._segments(X, segment), threshold)
-        index = pd.RangeIndex(len(best))  # one for all columns, or pandas spends its time on aligning them
         labels = self.classes_[best]
+        asked = {"segment": self.segments_of(X, segment), "predicted": labels, "threshold": threshold}
+        reason = self._reasons(confidence, unscorable, calibrator_failed, asked)
+        index = pd.RangeIndex(len(best))  # one for all columns, or pandas spends its time on aligning them
         columns: dict[str, Any] = {
             "prediction": _text(labels.tolist(), index) if labels.dtype.kind in "OUS" else labels,
             "probability": calibrated[rows, shown],
@@ -329,7 +331,8 @@ class CalibratedModel:
         sound = calibrated.shape == raw.shape and bool(np.isfinite(calibrated).all())
         return (calibrated, False) if sound else (raw, True)
 
-    def _segments(self, X: Any, segment: Any) -> Any:
+    def segments_of(self, X: Any, segment: Any = None) -> Any:
+        """The segment of each row: the given one, else what ``segment_column`` holds, else None."""
         column = self.segment_column
         if segment is not None or column is None or not isinstance(X, pd.DataFrame) or column not in X.columns:
             return segment
@@ -341,14 +344,13 @@ class CalibratedModel:
         confidence: FloatArray,
         unscorable: NDArray[np.bool_],
         calibrator_failed: bool,
-        segment: Any,
-        threshold: float | None,
+        asked: Mapping[str, Any],
     ) -> NDArray[Any]:
         reason = np.full(len(confidence), "", dtype=object)
         if self.policy is None:
             reason[:] = "policy_unavailable"
             return reason
-        reason[self.policy.apply(confidence, segment=segment, threshold=threshold)] = "low_confidence"
+        reason[self.policy.apply(confidence, **asked)] = "low_confidence"
         if calibrator_failed and self.policy.on_calibrator_error == "abstain":
             reason[:] = "calibrator_unavailable"
         reason[unscorable] = "unscorable_row"

@@ -65,15 +65,22 @@ def store(isolated):
     return SimpleNamespace(experiment=experiment, folder=isolated)
 
 
-@pytest.fixture(autouse=True)
-def in_the_store(store):
-    """Other files of the same process may have chosen another store or experiment."""
+def enter(store):
+    """Point MLflow at the store: other files of the same process may have chosen another store or experiment.
+
+    Fixtures of the session do so themselves, for they are made before those of the test that asks first.
+    """
     import mlflow
 
     uri = f"sqlite:///{store.folder}/mlflow.db"
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     mlflow.set_experiment(experiment_id=store.experiment)
+
+
+@pytest.fixture(autouse=True)
+def in_the_store(store):
+    enter(store)
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +106,7 @@ def plain(store, base):
     """A scikit-learn model as MLflow's own flavor logs it."""
     import mlflow
 
+    enter(store)
     return mlflow.sklearn.log_model(base, name="plain", input_example=None, pip_requirements=[])
 
 
@@ -107,6 +115,7 @@ def caliber(store, base):
     """The same base behind a calibrator and a policy, registered as ``evaluator-people`` version 1."""
     import mlflow_caliber
 
+    enter(store)
     held_out = make_people(500, seed=2)
     return mlflow_caliber.log_model(
         base,
@@ -133,6 +142,7 @@ def digits_model(store, digits):
 
     import mlflow_caliber
 
+    enter(store)
     X, y = digits.drop(columns="y"), digits["y"]
     base = GaussianNB(var_smoothing=1e-3).fit(X[:600], y[:600])
     return mlflow_caliber.log_model(
@@ -146,6 +156,7 @@ def evaluate(store):
     import mlflow
 
     def evaluate(model, data, *, config=None, **how):
+        enter(store)
         arguments = {"targets": "y", "model_type": "classifier", "evaluators": "caliber"} | how
         with mlflow.start_run(experiment_id=store.experiment) as run:
             result = mlflow.models.evaluate(model, data, evaluator_config=config, **arguments)

@@ -29,7 +29,8 @@ def test_the_folder_holds_json_and_nothing_else(saved):
         files = sorted((folder / "caliber").rglob("*"))
         assert [file.name for file in files] == ["calibrator.json", "policy.json", "reference.json"]
         for file in files:
-            assert json.loads(file.read_bytes())["format_version"] == 1
+            expected = 2 if file.name == "policy.json" else 1
+            assert json.loads(file.read_bytes())["format_version"] == expected
 
 
 def test_the_package_never_imports_a_pickling_library():

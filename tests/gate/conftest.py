@@ -113,6 +113,12 @@ def mlflow_store(tmp_path_factory):
 
 @pytest.fixture
 def world(mlflow_store):
+    """The registry, with MLflow pointed at it: other files of the same process may have chosen another."""
+    import mlflow
+
+    uri = f"sqlite:///{mlflow_store.folder}/mlflow.db"
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
     return mlflow_store
 
 
