@@ -106,9 +106,10 @@ def mlflow_store(tmp_path_factory):
     client = mlflow.MlflowClient()
     # SQLite's default experiment writes artifacts beside the working directory; this one writes into the folder.
     experiment = client.create_experiment("gate", artifact_location=(folder / "artifacts").as_uri())
-    yield World(folder, client, experiment)
+    # `world` goes there for each test; until then, and in other files, MLflow is where it was.
     mlflow.set_tracking_uri(before[0])
     mlflow.set_registry_uri(before[1])
+    return World(folder, client, experiment)
 
 
 @pytest.fixture
