@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mlflow_caliber._version import __version__
 from mlflow_caliber.abstain import AbstainPolicy
 from mlflow_caliber.metrics import METRICS, Interval
-from mlflow_caliber.plots import Figure, drift_bars, figure_svg, report_figures
+from mlflow_caliber.plots import Figure, drift_bars, farthest_first, figure_svg, report_figures
 from mlflow_caliber.report import ReliabilityReport, SegmentReport
 
 __all__ = ["render_report"]
@@ -84,7 +84,7 @@ def render_report(
             segments=_first(_segment_rows(report)),
             not_computed=list(_not_computed(report)),
             drift=drift,
-            drift_columns=[] if drift is None else _first(sorted(drift["columns"], key=lambda c: -c["statistic"])),
+            drift_columns=[] if drift is None else _first(farthest_first(drift)),
             drift_figure=figure_svg(drift_bars(drift), "drift") if drift and drift["columns"] else "",
         )
     )

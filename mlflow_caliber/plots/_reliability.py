@@ -146,9 +146,9 @@ def _panel(axes: Axes, segment: SegmentReport, curve: ReliabilityCurve) -> None:
     _points(axes, curve, {**AFTER, "markersize": 3.5, "linewidth": 1.2}, "observed, with interval", interval=True)
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.locator_params(nbins=3)
-    axes.set_title(short(segment.value), fontsize=9.0, parse_math=False)
-    note = f"n = {segment.n:,}\nECE {segment.metrics['ece']:.3f}"
-    axes.text(0.04, 0.96, note, transform=axes.transAxes, va="top", fontsize=7.5, linespacing=1.3)
+    axes.set_title(short(segment.value), fontsize=9.0, parse_math=False, pad=15.0)
+    note = f"n = {segment.n:,}, ECE {segment.metrics['ece']:.3f}"
+    axes.text(0.5, 1.03, note, transform=axes.transAxes, ha="center", va="bottom", fontsize=7.5)
 
 
 def _diagonal(axes: Axes) -> None:

@@ -16,6 +16,7 @@ from mlflow_caliber.abstain import AbstainPolicy
 from mlflow_caliber.exceptions import InvalidInputError
 from mlflow_caliber.plots import (
     drift_bars,
+    farthest_first,
     figure_svg,
     reliability_diagram,
     report_figures,
@@ -193,6 +194,25 @@ def test_drift_bars_are_sorted_and_cut(drift):
     assert "a_very_long_column_name…" in names
     many = {"columns": [{**drift["columns"][0], "statistic": float(i)} for i in range(50)]}
     assert len(drift_bars(many).axes[0].patches) == 20
+
+
+def test_columns_judged_by_different_statistics_share_a_scale(drift):
+    column = drift["columns"][0]
+    ks = {**column, "column": "age", "method": "ks", "statistic": 0.3, "threshold": 0.1, "drifted": True}
+    chi = {**column, "column": "region", "method": "chi_square", "statistic": 60.0, "threshold": 30.0, "drifted": True}
+    axes = drift_bars({"columns": [chi, ks]}).axes[0]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["region", "age"]  # from below: age is farther
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([2.0, 3.0])
+    assert list(axes.lines[0].get_xdata()) == [1.0, 1.0]
+    assert axes.get_xlabel() == "Distance in multiples of the threshold (KS, chi-square)"
+    assert [each["column"] for each in farthest_first({"columns": [chi, ks]})] == ["age", "region"]
+
+
+def test_notes_of_panels_keep_off_the_curves(binary_report):
+    figure = segment_diagrams(binary_report)
+    figure.canvas.draw()
+    for axes in figure.axes:
+        assert axes.texts[0].get_window_extent().y0 >= axes.get_window_extent().y1
 
 
 def test_drift_bars_of_nothing():
