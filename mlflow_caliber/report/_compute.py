@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mlflow_caliber import metrics
-from mlflow_caliber._validation import check_class_names, check_unit_interval
+from mlflow_caliber._validation import FloatArray, check_class_names, check_unit_interval
 from mlflow_caliber.abstain import AbstainPolicy
 from mlflow_caliber.report._measure import Settings, change_of, intervals_of, measure, measure_slice
 from mlflow_caliber.report._rows import Rows, Slices, check_rows, check_segments
@@ -121,12 +121,18 @@ def _report(rows: Rows, slices: Slices, settings: Settings) -> ReliabilityReport
         change={},
         curve=_curve(rows, settings),
         corp=metrics.corp_curve(outcome, probability, **settings.sampling, **weighted).downsample(MAX_CURVE_POINTS),
-        histogram=tuple(np.histogram(probability, bins=HISTOGRAM_BINS, range=(0.0, 1.0))[0].tolist()),
+        histogram=_histogram(probability),
         risk_coverage=coverage.downsample(MAX_CURVE_POINTS),
         per_class={} if rows.binary else _per_class(rows, settings),
         segments=tuple(_segments(rows, slices, settings)),
         policy=None if settings.policy is None else settings.policy.to_dict(),
     )
+
+
+def _histogram(probability: FloatArray) -> tuple[int, ...]:
+    # Not bins=100 with a range: the edges would be linspace's, whose .57 lies above .57.
+    counts = np.histogram(probability, bins=np.arange(HISTOGRAM_BINS + 1) / HISTOGRAM_BINS)[0]
+    return tuple(counts.tolist())
 
 
 def _curve(rows: Rows, settings: Settings) -> metrics.ReliabilityCurve:

@@ -47,7 +47,9 @@ class Settings:
     def answered(self, rows: Rows) -> NDArray[np.bool_]:
         if self.policy is None:
             return np.ones(rows.y.size, dtype=bool)
-        predicted = np.array(self.classes, dtype=object)[rows.guess]
+        # (The names of as many predictions as there are rows take a while, and few policies ask for them.)
+        named = bool(self.policy.class_thresholds)
+        predicted = np.array(self.classes, dtype=object)[rows.guess] if named else None
         return ~self.policy.apply(rows.confidence, segment=rows.group, predicted=predicted)
 
 
@@ -76,7 +78,8 @@ def change_of(rows: Rows, settings: Settings) -> dict[str, Interval]:
         return {}
     keys: tuple[metrics.PairedMetric, ...] = ("ece", "brier", "log_loss") if rows.binary else ("brier", "log_loss")
     compare = partial(metrics.compare_models, rows.y, rows.ranking, rows.proba, sample_weight=rows.weight)
-    return {key: compare(metric=key, **settings.sampling).interval for key in keys}
+    how = {**settings.sampling, **settings.binning}
+    return {key: compare(metric=key, **how).interval for key in keys}
 
 
 def _run(tasks: Tasks) -> tuple[dict[str, float], dict[str, str]]:

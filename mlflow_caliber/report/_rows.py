@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from mlflow_caliber._validation import (
-    FloatArray,
-    check_binary_labels,
-    check_column,
-    check_label_indices,
-    check_probability_matrix,
-    check_same_length,
-    check_scores,
-    check_weights,
-)
+from mlflow_caliber._validation import FloatArray, check_column
 from mlflow_caliber.exceptions import InvalidInputError
+from mlflow_caliber.metrics import Outcomes
 
 MAX_SEGMENTS_PER_COLUMN = 1000
 MISSING = "(missing)"
@@ -46,21 +39,21 @@ class Rows:
     def n_classes(self) -> int:
         return 2 if self.binary else self.proba.shape[1]
 
-    @property
+    @cached_property
     def confidence(self) -> FloatArray:
         top: FloatArray = np.maximum(self.proba, 1.0 - self.proba) if self.binary else self.proba.max(axis=1)
         return top
 
-    @property
+    @cached_property
     def guess(self) -> NDArray[np.intp]:
         """Position of the predicted class."""
         return np.asarray(self.proba > 0.5 if self.binary else self.proba.argmax(axis=1), dtype=np.intp)
 
-    @property
+    @cached_property
     def correct(self) -> FloatArray:
         return np.asarray(self.guess == self.y, dtype=np.float64)
 
-    @property
+    @cached_property
     def event(self) -> tuple[FloatArray, FloatArray]:
         """What calibration is about: the outcome of one event per row and its stated probability."""
         return (self.y, self.proba) if self.binary else (self.correct, self.confidence)
@@ -78,27 +71,16 @@ def check_rows(
     group: ArrayLike | None,
 ) -> tuple[Rows, NDArray[np.bool_]]:
     """The rows that count, and which of the given ones they are."""
-    proba = _check_proba(y_proba, "y_proba")
-    ranking = proba if raw is None else _check_proba(raw, "raw")
-    if ranking.shape != proba.shape:
-        raise InvalidInputError(f"raw must have the shape of y_proba, got {ranking.shape} for {proba.shape}.")
-    y = check_binary_labels(y_true) if proba.ndim == 1 else check_label_indices(y_true, proba.shape[1])
-    n = check_same_length(y_true=y, y_proba=proba)
-    weight = check_weights(sample_weight, n)
-    rows = Rows(y, proba, ranking, weight, None if group is None else check_column(group, "policy_segment", n))
+    checked = Outcomes(y_true, y_proba, raw=raw, sample_weight=sample_weight)
+    weight, n = checked.sample_weight, checked.y_true.size
+    group = None if group is None else check_column(group, "policy_segment", n)
+    rows = Rows(checked.y_true, checked.y_proba, checked.raw, weight, group)
     kept = np.ones(n, dtype=bool) if weight is None else weight > 0.0
     if weight is None:
         return rows, kept
     rows = rows.take(kept)
     # Weights are relative, so equal ones say nothing.
     return (replace(rows, weight=None) if np.ptp(weight[kept]) == 0.0 else rows), kept
-
-
-def _check_proba(proba: ArrayLike, name: str) -> FloatArray:
-    if np.ndim(proba) == 1:
-        return check_scores(proba, name)
-    matrix = check_probability_matrix(proba, name)
-    return np.ascontiguousarray(matrix[:, 1]) if matrix.shape[1] == 2 else matrix
 
 
 def check_segments(segments: Mapping[str, ArrayLike] | pd.DataFrame, kept: NDArray[np.bool_]) -> Slices:

@@ -305,6 +305,20 @@ def test_change_is_the_paired_interval(binary_rows, binary_report, digits_report
     assert binary_report.raw.change == {}
 
 
+def test_change_is_about_the_bins_of_the_report(binary_rows):
+    y, p, raw = binary_rows["y"], binary_rows["proba"], binary_rows["raw"]
+    how = {"n_bins": 4, "strategy": "uniform"}
+    change = reliability_report(y, p, raw=raw, **how).change["ece"]
+    assert change == metrics.compare_models(y, raw, p, metric="ece", **how).interval
+    assert change != metrics.compare_models(y, raw, p, metric="ece").interval
+
+
+def test_histogram_has_the_edges_that_are_written():
+    p = np.arange(101) / 100
+    counts = reliability_report(np.arange(101) % 2, p).histogram
+    assert counts == (*[1] * 99, 2)  # one score a part; the last part holds 1 as well
+
+
 def test_same_seed_same_report(binary_rows):
     y, p = binary_rows["y"][:300], binary_rows["proba"][:300]
     one, again, other = (reliability_report(y, p, random_state=seed) for seed in (1, 1, 2))
