@@ -1,5 +1,7 @@
 """Models of every kind, scored from MLflow's data sets."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -41,8 +43,10 @@ def saved(store):
 
     import mlflow
 
+    numbers = itertools.count()  # not id(model): a later model may get the place of an earlier one in memory
+
     def saved(flavor, model, **options):
-        path = store.folder / f"{flavor}-{abs(hash(str(options)))}-{type(model).__name__}-{id(model)}"
+        path = store.folder / f"{flavor}-{next(numbers)}"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of third parties
             importlib.import_module(f"mlflow.{flavor}").save_model(model, path, pip_requirements=[], **options)
