@@ -199,3 +199,15 @@ def test_bad_options_get_a_sentence(options, sentence):
 def test_bad_level_gets_a_sentence():
     with pytest.raises(InvalidInputError, match="confidence must be a number strictly between 0 and 1, got 1"):
         expected_calibration_error_interval([0, 1], [0.4, 0.6], confidence=1)
+
+
+def test_calibrated_models_are_not_told_that_they_err():
+    """The low end is 0 wherever chance alone explains the error; a correction of the bias alone would leave more."""
+    above_zero = 0
+    for seed in range(60):
+        y, p = sample(1000, seed)
+        low, _ = expected_calibration_error_interval(y, p, n_resamples=200)
+        above_zero += low > 0.0
+        null = calibration_error_null(p)
+        assert low == 0.0 or expected_calibration_error(y, p) > null.p95
+    assert above_zero <= 3

@@ -7,7 +7,7 @@ import pytest
 
 from mlflow_caliber.abstain import AbstainPolicy
 from mlflow_caliber.exceptions import InvalidInputError
-from mlflow_caliber.metrics import ScoreStatistics
+from mlflow_caliber.metrics import ScoreStatistics, roc_auc
 from mlflow_caliber.report import ReliabilityReport, reliability_report, report_from_statistics
 
 
@@ -61,6 +61,14 @@ def test_segments(both):
     for ours, theirs in zip(merged.segments, rows.segments, strict=True):
         assert ours.metrics.keys() == theirs.metrics.keys()
         assert ours.metrics["ece"] == pytest.approx(theirs.metrics["ece"], abs=1e-12)
+
+
+def test_auc_is_that_of_the_raw_score(binary_rows):
+    y, p, raw = binary_rows["y"], np.round(binary_rows["proba"], 1), binary_rows["raw"]  # the calibrator made ties
+    merged = report_from_statistics(in_chunks(y, p), raw=in_chunks(y, raw))
+    assert merged.metrics["roc_auc"] == pytest.approx(roc_auc(y, raw), abs=1e-12)
+    assert merged.metrics["roc_auc"] > roc_auc(y, p) + 1e-4
+    assert merged.intervals["roc_auc"] == merged.raw.intervals["roc_auc"]
 
 
 def test_reads_back(both):
