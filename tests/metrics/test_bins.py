@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 from mlflow_caliber import _cells
 from mlflow_caliber._cells import bin_sums, bin_sums_of_cells, bins_of, tie_groups
 from mlflow_caliber.metrics import expected_calibration_error
+from scored_rows import ROW
 
 quick = settings(max_examples=60, deadline=None)
 
-PROBABILITIES = st.one_of(st.integers(0, 10).map(lambda k: k / 10), st.floats(0, 1))
-ROW = st.tuples(st.integers(0, 1), PROBABILITIES, st.integers(0, 3))
 ROWS = st.lists(ROW, min_size=1, max_size=60).filter(lambda rows: any(w for _, _, w in rows))
 
 

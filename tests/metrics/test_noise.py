@@ -14,21 +14,7 @@ from mlflow_caliber.metrics import (
     expected_calibration_error_interval,
 )
 from mlflow_caliber.metrics._noise import _resampled_errors, drawn_positives
-
-PROBABILITIES = st.one_of(st.integers(0, 10).map(lambda k: k / 10), st.floats(0, 1))
-ROW = st.tuples(st.integers(0, 1), PROBABILITIES, st.integers(0, 3))
-ROWS = st.lists(ROW, min_size=1, max_size=40).filter(lambda rows: any(w for _, _, w in rows))
-
-
-def columns(rows):
-    y, p, w = (np.array(column) for column in zip(*rows, strict=True))
-    return y, p.astype(float), w
-
-
-def sample(n, seed, truth=lambda p: p):
-    rng = np.random.default_rng(seed)
-    p = rng.random(n)
-    return (rng.random(n) < truth(p)).astype(int), p
+from scored_rows import ROWS, columns, sample
 
 
 def naive_bootstrap(y, p, w, n_bins, strategy, n_resamples):

@@ -22,6 +22,7 @@ from mlflow_caliber.metrics import (
     risk_coverage_curve,
     roc_auc,
 )
+from scored_rows import ROWS, columns
 
 # No deadline: the machine that runs this may be busy with something else.
 quick = settings(max_examples=25, deadline=None)
@@ -61,14 +62,6 @@ def of(table):
 
 
 # Few distinct values: ties and bin edges in nearly every example.
-PROBABILITIES = st.one_of(st.integers(0, 10).map(lambda k: k / 10), st.floats(0, 1))
-ROW = st.tuples(st.integers(0, 1), PROBABILITIES, st.integers(0, 3))
-ROWS = st.lists(ROW, min_size=1, max_size=40).filter(lambda rows: any(w for _, _, w in rows))
-
-
-def columns(rows):
-    y, p, w = (np.array(column) for column in zip(*rows, strict=True))
-    return y, p.astype(float), w
 
 
 def same(value):

@@ -18,17 +18,9 @@ from mlflow_caliber.metrics import (
     proportion_interval,
     score_intervals,
 )
+from scored_rows import ROWS, sample
 
 KEYS = ["brier", "log_loss", "mcb", "dsc", "unc"]
-PROBABILITIES = st.one_of(st.integers(0, 10).map(lambda k: k / 10), st.floats(0, 1))
-ROW = st.tuples(st.integers(0, 1), PROBABILITIES, st.integers(0, 3))
-ROWS = st.lists(ROW, min_size=1, max_size=40).filter(lambda rows: any(w for _, _, w in rows))
-
-
-def sample(n, seed, truth=lambda p: p):
-    rng = np.random.default_rng(seed)
-    p = rng.random(n)
-    return (rng.random(n) < truth(p)).astype(int), p
 
 
 def classes(n, seed, n_classes=3):

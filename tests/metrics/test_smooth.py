@@ -9,6 +9,7 @@ from scipy import stats
 
 from mlflow_caliber.exceptions import InvalidInputError
 from mlflow_caliber.metrics import smooth_calibration_error
+from scored_rows import columns
 
 I = np.arange(1000)  # noqa: E741
 WAVE_P = ((7919 * I % 1000) + 0.5) / 1000
@@ -17,11 +18,6 @@ WAVE_Y = (((104729 * I + 31) % 1009) / 1009 < WAVE_P**2 * (3 - 2 * WAVE_P)).asty
 # Few distinct values, the ends among them.
 ROW = st.tuples(st.integers(0, 1), st.integers(0, 20).map(lambda k: k / 20), st.integers(0, 3))
 ROWS = st.lists(ROW, min_size=1, max_size=30).filter(lambda rows: any(w for _, _, w in rows))
-
-
-def columns(rows):
-    y, p, w = (np.array(column) for column in zip(*rows, strict=True))
-    return y, p.astype(float), w
 
 
 def by_definition(y, p, w, bandwidth, n_points=2000):
