@@ -9,11 +9,13 @@
 
 from mlflow_caliber.drift._evidently import evidently_report
 from mlflow_caliber.drift._label_free import PerformanceEstimate, estimate_performance
+from mlflow_caliber.drift._methods import METHODS
 from mlflow_caliber.drift._native import drift_from_profile, drift_report
 from mlflow_caliber.drift._profile import feature_profile
 from mlflow_caliber.drift._report import ColumnDrift, DriftReport
 
 __all__ = [
+    "METHODS",
     "ColumnDrift",
     "DriftReport",
     "PerformanceEstimate",

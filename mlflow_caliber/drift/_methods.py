@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -113,16 +114,19 @@ def shift_of(sides: Sides) -> float | None:
     return None if gap is None or gap.shift is None or gap.sd == 0.0 else gap.shift / gap.sd
 
 
-METHODS: dict[str, Method] = {
-    "psi": _of_counts(_counts.psi, ORDERED + NAMED, lambda sides: sides.scale, 1.0),
-    "jensen_shannon": _of_counts(
-        _counts.jensen_shannon, ORDERED + NAMED, lambda sides: sides.scale / (8.0 * math.log(2.0)), 0.5
-    ),
-    "ks": _of_gap(lambda gap: gap.ks, ks_null, lambda psi: math.erf(math.sqrt(psi / 8.0))),
-    "wasserstein": _of_gap(wasserstein, wasserstein_null, math.sqrt),
-    "chi_square": _of_counts(_counts.chi_square, NAMED, lambda _: 1.0, 1.0),
-    "cramers_v": _of_counts(_counts.cramers_v, NAMED, lambda sides: 1.0 / sides.rows, 0.5),
-}
+METHODS: Mapping[str, Method] = MappingProxyType(
+    {
+        "psi": _of_counts(_counts.psi, ORDERED + NAMED, lambda sides: sides.scale, 1.0),
+        "jensen_shannon": _of_counts(
+            _counts.jensen_shannon, ORDERED + NAMED, lambda sides: sides.scale / (8.0 * math.log(2.0)), 0.5
+        ),
+        "ks": _of_gap(lambda gap: gap.ks, ks_null, lambda psi: math.erf(math.sqrt(psi / 8.0))),
+        "wasserstein": _of_gap(wasserstein, wasserstein_null, math.sqrt),
+        "chi_square": _of_counts(_counts.chi_square, NAMED, lambda _: 1.0, 1.0),
+        "cramers_v": _of_counts(_counts.cramers_v, NAMED, lambda sides: 1.0 / sides.rows, 0.5),
+    }
+)
+"""The statistics that may decide whether a column has drifted, by name."""
 
 
 def statistics_of(sides: Sides) -> dict[str, float]:

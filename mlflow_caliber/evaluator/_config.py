@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mlflow_caliber._validation import check_choice, check_count, check_flag, check_known_keys, check_unit_interval
+from mlflow_caliber.drift import METHODS
 from mlflow_caliber.exceptions import ConfigError
 from mlflow_caliber.scorers import ProbaColumn
 
@@ -43,6 +44,8 @@ class EvaluatorConfig:
     reference : DataFrame, str or Path
         Earlier rows (or a .parquet or .csv file of them) that drift is measured against. By default a caliber model's
         own profile of its calibration data.
+    drift_method : str or sequence of str, default "psi"
+        The statistic that decides whether a column has drifted; of several, each column takes the first that it has.
     evidently : bool
         Whether to write Evidently's drift page too; by default when ``reference`` is given and Evidently is installed.
     abstain_threshold : float in [0, 1]
@@ -77,6 +80,7 @@ class EvaluatorConfig:
     segments: Sequence[str] = ()
     max_segments: int = 50
     reference: pd.DataFrame | str | Path | None = None
+    drift_method: str | Sequence[str] = "psi"
     evidently: bool | None = None
     abstain_threshold: float | None = None
     n_bins: int = 10
@@ -101,6 +105,8 @@ class EvaluatorConfig:
         check_choice(self.strategy, "strategy", ("quantile", "uniform"))
         check_count(self.n_bins, "n_bins")
         check_count(self.max_segments, "max_segments")
+        for name in self.drift_methods:
+            check_choice(name, "drift_method", METHODS)
         if self.abstain_threshold is not None:
             check_unit_interval(self.abstain_threshold, "abstain_threshold")
         if self.classes is not None:
@@ -109,6 +115,15 @@ class EvaluatorConfig:
             check_flag(self.evidently, "evidently")
         if self.evidently and self.reference is None:
             raise ConfigError("evidently: Evidently compares rows with rows; give the earlier ones as reference.")
+
+    @property
+    def drift_methods(self) -> tuple[str, ...]:
+        """``drift_method`` as a tuple."""
+        given = [self.drift_method] if isinstance(self.drift_method, str) else self.drift_method
+        _check_list(given, "drift_method")
+        if not len(given):
+            raise ConfigError("drift_method must name at least one statistic, got none.")
+        return tuple(given)
 
     def reference_frame(self) -> pd.DataFrame | None:
         """The reference rows, read from their file if need be."""

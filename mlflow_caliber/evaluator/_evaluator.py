@@ -112,7 +112,7 @@ def _evaluation(rows: ScoredRows, config: EvaluatorConfig, dataset: Any, model: 
     return Evaluation(
         rows=rows,
         report=report,
-        drift=_drift(rows, reference),
+        drift=_drift(rows, reference, config.drift_methods),
         model=model,
         data_name=dataset.name,
         # Evidently draws rows against rows; without it, and without being asked for it, the native report is enough.
@@ -120,13 +120,13 @@ def _evaluation(rows: ScoredRows, config: EvaluatorConfig, dataset: Any, model: 
     )
 
 
-def _drift(rows: ScoredRows, reference: pd.DataFrame | None) -> DriftReport | None:
+def _drift(rows: ScoredRows, reference: pd.DataFrame | None, method: tuple[str, ...]) -> DriftReport | None:
     """Drift against the reference rows, else against the profile that a caliber model carries."""
     if reference is not None:
-        return drift_report(reference, rows.features)
+        return drift_report(reference, rows.features, method=method)
     if rows.profile is None or rows.profiled is None:
         return None
-    return drift_from_profile(rows.profile, rows.profiled)
+    return drift_from_profile(rows.profile, rows.profiled, method=method)
 
 
 def _identity(model: Any, config: EvaluatorConfig) -> ModelIdentity | None:

@@ -42,6 +42,15 @@ def test_weights_and_probabilities_are_no_columns_to_compare(people, older, eval
     assert set(drift["skipped"]) == {"income", "retired"}
 
 
+@pytest.mark.parametrize("reference", [True, False], ids=["rows", "profile"])
+def test_the_statistic_that_decides(caliber, people, evaluate, reference):
+    config = {"drift_method": ["wasserstein", "cramers_v"], "evidently": False}
+    if reference:
+        config["reference"] = people[FEATURES]
+    drift = drift_of(evaluate("models:/evaluator-people/1", people[[*FEATURES, "y"]], config=config))
+    assert {column["method"] for column in drift["columns"]} == {"wasserstein"}
+
+
 def test_a_reference_of_other_columns_has_no_share(plain, features, older, evaluate):
     done = evaluate(plain.model_uri, features, config={"reference": older[["retired"]], "evidently": False})
     assert "caliber_drift_share" not in done.metrics
