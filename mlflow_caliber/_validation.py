@@ -58,6 +58,7 @@ __all__ = [
     "check_unit_interval",
     "check_weights",
     "row_chunks",
+    "row_count",
 ]
 
 
@@ -253,6 +254,11 @@ def check_column(values: Any, name: str, n: int) -> NDArray[np.object_]:
     if column.size != n:
         raise InvalidInputError(f"{name} must have one value a row, got {column.size} values for {n} rows.")
     return column
+
+
+def row_count(X: Any) -> int:
+    """How many rows a table, an array, a sparse matrix or a list has."""
+    return int(X.shape[0]) if hasattr(X, "shape") else len(X)
 
 
 def check_segment(segment: Any, n: int) -> NDArray[np.object_]:

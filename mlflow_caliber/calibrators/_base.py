@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from mlflow_caliber._validation import (
+    LARGEST_WEIGHT,
     FloatArray,
     IntArray,
     check_binary_outcomes,
@@ -22,7 +23,7 @@ from mlflow_caliber._validation import (
 from mlflow_caliber.calibrators._state import StateReader
 from mlflow_caliber.exceptions import InvalidInputError, StateError
 
-__all__ = ["FORMAT_VERSION", "Calibrator", "JsonForm", "read_header"]
+__all__ = ["FORMAT_VERSION", "Calibrator", "JsonForm", "check_fit_weights", "read_header"]
 
 # To change the form: raise this number, keep reading every lower one (the reader gets the version), and add one
 # golden file per calibrator under tests/calibrators/golden/ without touching the files that are there.
@@ -33,7 +34,12 @@ class JsonForm(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn ships 
     """A fitted estimator that is saved as ``{"name", "format_version", "params", "state"}``."""
 
     name: ClassVar[str]
+    uses_segment: ClassVar[bool] = False
+    """Whether ``fit`` and ``predict`` take the segment of each row."""
     n_samples_: int
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "n_samples_")
 
     def to_dict(self) -> dict[str, Any]:
         """The fitted calibrator as plain JSON values; floats keep every bit.
@@ -71,7 +77,7 @@ class JsonForm(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn ships 
         return calibrator
 
     def _check_is_fitted(self) -> None:
-        if not hasattr(self, "n_samples_"):
+        if not self.__sklearn_is_fitted__():
             raise NotFittedError(f"This {type(self).__name__} must be fitted first: call fit(scores, y).")
 
     def _check_params(self) -> None:
@@ -113,7 +119,7 @@ class Calibrator(JsonForm):
         Raises
         ------
         InvalidInputError
-            NaN, a score outside [0, 1], labels other than 0 and 1, empty input, lengths that differ.
+            NaN, a score outside [0, 1], labels other than 0 and 1, empty input, lengths that differ, a weight above 1e100.
         OneClassError
             Only one class carries weight.
         """
@@ -121,7 +127,7 @@ class Calibrator(JsonForm):
         x = check_scores(scores, "scores")
         labels = check_binary_outcomes(y, "y")
         n = check_same_length(scores=x, y=labels)
-        weight = check_weights(sample_weight, n)
+        weight = check_fit_weights(sample_weight, n)
         check_both_classes(labels, weight, f"The {self.name} calibrator")
         if weight is not None:
             used = weight > 0.0
@@ -163,6 +169,14 @@ class Calibrator(JsonForm):
     @abstractmethod
     def _map(self, scores: FloatArray) -> FloatArray:
         """The map itself, on checked scores."""
+
+
+def check_fit_weights(sample_weight: ArrayLike | None, n: int) -> FloatArray | None:
+    """Weights whose sums over any number of rows stay finite."""
+    weight = check_weights(sample_weight, n)
+    if weight is not None and (heaviest := float(weight.max())) > LARGEST_WEIGHT:
+        raise InvalidInputError(f"sample_weight must not exceed {LARGEST_WEIGHT:g}, got a maximum of {heaviest:.6g}.")
+    return weight
 
 
 def read_header(data: Any) -> tuple[str, Any, Any]:

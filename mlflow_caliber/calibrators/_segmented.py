@@ -87,6 +87,7 @@ class SegmentedCalibrator(Calibrator):
     """
 
     name: ClassVar[str] = "segmented"
+    uses_segment: ClassVar[bool] = True
     pooled_: Calibrator
     segments_: dict[str, FloatArray]
 

@@ -134,15 +134,15 @@ def _from_model(features: pd.DataFrame, labels: pd.Series[Any], uri: str) -> dic
     y = encode_labels(labels.to_numpy(), classes, "--target")
     if not isinstance(scorer, CalibratedModel):
         return {"y_true": y, "y_proba": scorer.predict_proba(features), "classes": classes.tolist()}
-    raw = scorer.raw_proba(features)
+    raw, segment = scorer.raw_proba(features), scorer.segments_of(features)
     order = [1 - scorer.pos_index, scorer.pos_index] if len(classes) == 2 else list(range(len(classes)))
     return {
         "y_true": y == scorer.pos_index if len(classes) == 2 else y,
-        "y_proba": scorer.calibrate(raw)[:, order],
+        "y_proba": scorer.calibrate(raw, segment)[:, order],
         "raw": raw[:, order],
         "classes": classes[order].tolist(),
         "policy": scorer.policy,
-        "policy_segment": scorer.segments_of(features),
+        "policy_segment": segment,
     }
 
 

@@ -91,16 +91,17 @@ def rows_of_model(model: Any, dataset: Any, config: EvaluatorConfig) -> ScoredRo
     classes = calibrated.classes_
     pos_index = calibrated.pos_index if config.pos_label is None else check_pos_label(config.pos_label, classes)
     ours = calibrated.calibrator is not None
+    segment = calibrated.segments_of(inputs)
     return ScoredRows(
         y=_outcomes(labels, classes, pos_index),
-        proba=_stated(calibrated.calibrate(raw), pos_index),
+        proba=_stated(calibrated.calibrate(raw, segment), pos_index),
         raw=_stated(raw, pos_index) if ours else None,
         classes=_names(classes, pos_index),
         policy=_policy(config, calibrated.policy if ours else None),
         features=features,
         labels=labels,
         weights=weights,
-        policy_segment=calibrated.segments_of(inputs),
+        policy_segment=segment,
         profile=calibrated.profile,
         profiled=None if calibrated.profile is None else calibrated.profiled(inputs, raw),
     )

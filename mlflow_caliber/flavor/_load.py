@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
-from mlflow_caliber._validation import check_unit_interval
+from mlflow_caliber._validation import check_unit_interval, row_count
 from mlflow_caliber.abstain import AbstainPolicy
 from mlflow_caliber.calibrators import calibrator_from_dict
 from mlflow_caliber.exceptions import CaliberError, InvalidInputError, StateError
@@ -117,15 +117,16 @@ class CaliberPyfunc:
         given = {name: value for name, value in (params or {}).items() if value is not None}
         try:
             output = check_output_mode(given.get("output", self.output))
+            segment = given.get("segment")
             if output == "label":
-                return self.model.predict(data)
+                return self.model.predict(data, segment=segment)
             if output == "proba":
-                return self.model.predict_proba(data)
+                return self.model.predict_proba(data, segment=segment)
             return self.model.predict_frame(
                 data,
-                segment=given.get("segment"),
+                segment=segment,
                 abstain_threshold=given.get("abstain_threshold", self.abstain_threshold),
-                prediction_id=new_prediction_ids(data.shape[0] if hasattr(data, "shape") else len(data)),
+                prediction_id=new_prediction_ids(row_count(data)),
             )
         except CaliberError as error:
             _logger.warning("Refused a request: %s Cause: %r", error, error.__cause__)

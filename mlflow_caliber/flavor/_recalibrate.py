@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.models import Model
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
 
 from mlflow_caliber._validation import FloatArray
 from mlflow_caliber.abstain import AbstainPolicy
@@ -27,11 +28,12 @@ from mlflow_caliber.metrics import (
     multiclass_log_loss,
     top_label_calibration_error,
 )
-from mlflow_caliber.model import CalibratedModel, encode_labels, fit_calibrator
+from mlflow_caliber.model import CalibratedModel, Calibrates, encode_labels, fit_calibrator
 
 __all__ = ["Recalibration", "recalibrate"]
 
 _N_FOLDS = 5
+_Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def recalibrate(
     targets : str or array of shape (n,)
         True labels, or the column of ``data`` that has them.
     calibrator : str, optional
-        Name of the calibrator; the parent's by default.
+        Name of the calibrator; by default the parent's, with its parameters.
     sample_weight : str or array of shape (n,), optional
         Weights, or the column of ``data`` that has them.
     policy : AbstainPolicy, optional
@@ -134,22 +136,25 @@ def recalibrate(
     source = pin_uri(model_uri)
     folder = Path(mlflow.artifacts.download_artifacts(source.uri))
     conf = flavor_conf(folder)
-    parent = read_model(folder, strict=False)
+    carried = {**_carried(folder, conf), **log_kwargs}
+    if "signature" not in log_kwargs and carried["segment_column"] != conf.get("segment_column"):
+        carried["signature"] = None  # the parent's may lack that column; the new rows have it
+    parent = replace(read_model(folder, strict=False), segment_column=carried["segment_column"])
     if policy is None:
         policy = _inherited_policy(parent)
-    rows = _usable_rows(parent, X, y, weights)
-    method = calibrator or _method_of(parent)
-    fitted = fit_calibrator(method, rows.raw, rows.codes, parent.pos_index, rows.weights)
-    before, after = parent.calibrate(rows.raw), _cross_fitted(method, parent, rows)
+    all_rows, keep = _usable(parent, X, y, weights)
+    rows = all_rows.where(keep)
+    method = calibrator or _like(parent)
+    fitted = _fit(method, parent, rows)
+    before, after = parent.calibrate(rows.raw, rows.segment), _cross_fitted(method, parent, rows)
     registered_as = registered_model_name or source.name
     options = {
         "registered_model_name": registered_as,
         "bundle_base": "path" in conf["base"],
         "calibrator": fitted,
-        "calibration_data": rows.calibration_data,
+        "calibration_data": (X if keep.all() else X[keep], y[keep], rows.weights),
         "policy": policy,
-        **_carried(folder, conf),
-        **log_kwargs,
+        **carried,
     }
     info = log_model(str(base_folder(folder, conf)) if "path" in conf["base"] else conf["base"]["uri"], name, **options)
     version = None if info.registered_model_version is None else str(info.registered_model_version)
@@ -160,7 +165,7 @@ def recalibrate(
         parent_uri=model_uri,
         parent_version=source.version,
         n=len(rows.codes),
-        calibrator=method,
+        calibrator=_name_of(fitted),
         revision=revision_of(fitted),
         parent_revision=parent.revision,
         log_loss_before=_log_loss(rows, before, parent),
@@ -174,17 +179,17 @@ def recalibrate(
 
 @dataclass(frozen=True)
 class _Rows:
-    """The rows that count: scored by the base model and of positive weight."""
+    """Rows as a calibrator sees them."""
 
-    X: Any
-    y: NDArray[Any]
     raw: FloatArray
     codes: NDArray[np.intp]
     weights: FloatArray | None
+    segment: NDArray[Any] | None
 
-    @property
-    def calibration_data(self) -> tuple[Any, ...]:
-        return (self.X, self.y) if self.weights is None else (self.X, self.y, self.weights)
+    def where(self, keep: _Mask) -> _Rows:
+        """The rows that are kept."""
+        weights, segment = (None if each is None else each[keep] for each in (self.weights, self.segment))
+        return _Rows(self.raw[keep], self.codes[keep], weights, segment)
 
 
 def _inherited_policy(parent: CalibratedModel) -> AbstainPolicy:
@@ -193,20 +198,20 @@ def _inherited_policy(parent: CalibratedModel) -> AbstainPolicy:
     return parent.policy.suspended("the calibrator was refitted")
 
 
-def _usable_rows(parent: CalibratedModel, X: Any, y: NDArray[Any], weights: FloatArray | None) -> _Rows:
+def _usable(parent: CalibratedModel, X: Any, y: NDArray[Any], weights: FloatArray | None) -> tuple[_Rows, _Mask]:
+    """The rows, and which of them count: those that the base model scored and that have a positive weight."""
     raw, codes = parent.raw_proba(X), encode_labels(y, parent.classes_, "targets")
     scored = np.isfinite(raw).all(axis=1)
     if not scored.any():
         raise InvalidInputError(f"The base model must score the new rows, got no score for any of {len(raw)}.")
-    keep = scored if weights is None else scored & (weights > 0.0)
+    keep: _Mask = np.asarray(scored if weights is None else scored & (weights > 0.0))
     counts = np.bincount(codes[keep], minlength=len(parent.classes_))
     if (counts >= 2).sum() < 2:
         raise OneClassError(
             "Recalibration needs at least two rows of at least two classes, "
             f"got {', '.join(f'{n} of {label!s}' for label, n in zip(parent.classes_, counts, strict=True))}."
         )
-    taken = X if keep.all() else X[keep]
-    return _Rows(taken, y[keep], raw[keep], codes[keep], None if weights is None else weights[keep])
+    return _Rows(raw, codes, weights, parent.segments_of(X)), keep
 
 
 def _split(data: Any, targets: str | ArrayLike | None, sample_weight: str | ArrayLike | None) -> tuple[Any, ...]:
@@ -225,23 +230,28 @@ def _split(data: Any, targets: str | ArrayLike | None, sample_weight: str | Arra
     return (X, y) if weights is None else (X, y, weights)
 
 
-def _method_of(parent: CalibratedModel) -> str:
-    """Name of the parent's calibrator; ``auto`` when its file is broken."""
-    if parent.calibrator is None:
-        return "auto"
-    state = parent.calibrator.to_dict()
+def _like(parent: CalibratedModel) -> str | Calibrates:
+    """An unfitted calibrator like the parent's; ``auto`` when its file is broken."""
+    return "auto" if parent.calibrator is None else clone(parent.calibrator)
+
+
+def _name_of(calibrator: Calibrates) -> str:
+    state = calibrator.to_dict()
     return str(state["params"]["method"]) if state["name"] == "multiclass" else str(state["name"])
 
 
-def _cross_fitted(method: str, parent: CalibratedModel, rows: _Rows) -> FloatArray:
+def _fit(method: str | Calibrates, parent: CalibratedModel, rows: _Rows) -> Calibrates:
+    return fit_calibrator(method, rows.raw, rows.codes, parent.pos_index, rows.weights, segment=rows.segment)
+
+
+def _cross_fitted(method: str | Calibrates, parent: CalibratedModel, rows: _Rows) -> FloatArray:
     """Probabilities of the new calibrator for rows it was not fitted on."""
     fold = _folds(rows.codes)
     result = np.empty_like(rows.raw)
     for k in np.unique(fold):
-        train, test = fold != k, fold == k
-        weights = None if rows.weights is None else rows.weights[train]
-        fitted = fit_calibrator(method, rows.raw[train], rows.codes[train], parent.pos_index, weights)
-        result[test] = parent.with_calibrator(fitted, "").calibrate(rows.raw[test])
+        in_fold: _Mask = fold == k
+        fitted, test = _fit(method, parent, rows.where(~in_fold)), rows.where(in_fold)
+        result[in_fold] = parent.with_calibrator(fitted, "").calibrate(test.raw, test.segment)
     return result
 
 

@@ -17,10 +17,9 @@ from mlflow.models.model import ModelInfo
 from mlflow.types import Schema
 from numpy.typing import NDArray
 
-from mlflow_caliber._validation import FloatArray, check_weights
+from mlflow_caliber._validation import FloatArray, check_weights, row_count
 from mlflow_caliber._version import __version__
 from mlflow_caliber.abstain import AbstainPolicy
-from mlflow_caliber.calibrators import SegmentedCalibrator
 from mlflow_caliber.drift import feature_profile
 from mlflow_caliber.exceptions import InvalidInputError, StateError
 from mlflow_caliber.flavor._base import BASE_DIR, Base, resolve_base
@@ -28,7 +27,7 @@ from mlflow_caliber.flavor._load import read_calibrator
 from mlflow_caliber.flavor._requirements import combined_requirements
 from mlflow_caliber.flavor._signature import check_output_mode, input_schema, model_signature
 from mlflow_caliber.flavor._state import FLAVOR_NAME, FORMAT_VERSION, revision_of, write_state
-from mlflow_caliber.model import CalibratedModel, Calibrates, encode_labels, fit_calibrator
+from mlflow_caliber.model import CalibratedModel, Calibrates, encode_labels, fit_calibrator, is_unfitted
 from mlflow_caliber.scorers import ProbaColumn
 
 __all__ = ["check_calibration_data", "log_model", "save_model"]
@@ -64,9 +63,9 @@ def save_model(
         The base model. It is never refitted. A URI (``models:/...``, ``runs:/...``) or path names any MLflow model.
     path : str
         Folder to write; it must not exist or be empty.
-    calibrator : str or fitted calibrator, default "auto"
+    calibrator : str or calibrator, default "auto"
         Name of the calibrator to fit on ``calibration_data``, see
-        :func:`mlflow_caliber.calibrators.make_calibrator`, or one that is fitted already.
+        :func:`mlflow_caliber.calibrators.make_calibrator`; or a calibrator, which is fitted unless it is already.
     calibration_data : (X, y) or (X, y, sample_weight), optional
         Labelled rows that the base model was not fitted on. Needed unless the calibrator is fitted or "identity".
     policy : AbstainPolicy, optional
@@ -81,7 +80,8 @@ def save_model(
     output : {"frame", "label", "proba"}, default "frame"
         What ``predict`` answers unless ``model_config`` or a request's params say otherwise.
     segment_column : str, optional
-        Input column whose value selects the policy's segment threshold. It need not be a feature of the base model.
+        Input column that names each row's segment, for the policy's segment thresholds and for the calibrator
+        "segmented", which needs it. It need not be a feature of the base model.
     bundle_base : bool, default True
         False stores a base model given by URI as a reference instead of a copy. An alias, a stage or ``latest`` is
         resolved now: the calibrator is for this very version.
@@ -118,7 +118,7 @@ def save_model(
     data = None if calibration_data is None else check_calibration_data(calibration_data)
     ready = _fitted(base, calibrator, data, policy, pos_label, segment_column)
     inputs = signature.inputs if signature is not None else input_schema(input_example if data is None else data[0])
-    _check_segment_column(ready.segment_column, inputs)
+    _check_segment_column(ready, inputs)
     mlflow_model = Model() if mlflow_model is None else mlflow_model
     mlflow_model.add_flavor(FLAVOR_NAME, **_conf(base, ready, proba_column, classes))
     with tempfile.TemporaryDirectory() as staging:
@@ -208,7 +208,7 @@ def check_calibration_data(data: Sequence[Any]) -> tuple[Any, NDArray[Any], Floa
             f"calibration_data must be (X, y) or (X, y, sample_weight), got a {type(data).__name__}."
         )
     X, y = data[0], np.asarray(data[1]).ravel()
-    n_rows = X.shape[0] if hasattr(X, "shape") else len(X)
+    n_rows = row_count(X)
     if n_rows != len(y):
         raise InvalidInputError(f"calibration_data must have one label a row, got {len(y)} labels for {n_rows} rows.")
     if n_rows == 0:
@@ -242,7 +242,7 @@ def _fitted(
     if wanted == "identity":
         n_classes = len(bare.classes_)
         wanted = fit_calibrator("identity", np.eye(n_classes), np.arange(n_classes), bare.pos_index)
-    if isinstance(wanted, str):
+    if isinstance(wanted, str) or is_unfitted(wanted):
         raise InvalidInputError(f"calibrator={wanted!r} must be fitted: give calibration_data=(X, y), got none.")
     return bare.with_calibrator(_readable(wanted, bare), revision_of(wanted))
 
@@ -251,12 +251,12 @@ def _calibrated_on(
     bare: CalibratedModel, wanted: str | Calibrates, X: Any, y: NDArray[Any], weights: FloatArray | None
 ) -> CalibratedModel:
     """The model with a calibrator that was fitted on these rows, and with their frequencies and profile."""
-    raw = bare.raw_proba(X)
+    raw, segment = bare.raw_proba(X), bare.segments_of(X)
     n_bad = int((~np.isfinite(raw)).any(axis=1).sum())
     if n_bad:
         raise InvalidInputError(f"The base model must score every calibration row, got no score for {n_bad} rows.")
     codes = encode_labels(y, bare.classes_, "calibration_data's y")
-    fitted = fit_calibrator(wanted, raw, codes, bare.pos_index, weights)
+    fitted = fit_calibrator(wanted, raw, codes, bare.pos_index, weights, segment=segment)
     counts = np.bincount(codes, weights, minlength=len(bare.classes_))
     return replace(
         bare,
@@ -273,9 +273,6 @@ def _readable(calibrator: Calibrates, model: CalibratedModel) -> Calibrates:
         raise InvalidInputError(
             f"calibrator must be a name or one of mlflow_caliber's fitted calibrators, got {type(calibrator).__name__}."
         )
-    if isinstance(calibrator, SegmentedCalibrator):
-        # Served, it would know no segment and answer with its pooled map in every one of them.
-        raise InvalidInputError("calibrator must be a map of the score alone to be served, got a segmented one.")
     try:
         read_calibrator(calibrator.to_dict(), len(model.classes_))
     except StateError as error:
@@ -283,8 +280,12 @@ def _readable(calibrator: Calibrates, model: CalibratedModel) -> Calibrates:
     return calibrator
 
 
-def _check_segment_column(column: str | None, inputs: Schema | None) -> None:
-    """A column that is not in the signature would be dropped by MLflow, and its thresholds never applied."""
+def _check_segment_column(model: CalibratedModel, inputs: Schema | None) -> None:
+    """A column that is not in the signature would be dropped by MLflow, and the segments of its rows never known."""
+    column = model.segment_column
+    if column is None and getattr(model.calibrator, "uses_segment", False):
+        # Served, it would answer with its pooled map in every segment.
+        raise InvalidInputError("A segmented calibrator needs to be told the segments: give segment_column=, got none.")
     if column is None or inputs is None or not inputs.has_input_names() or column in inputs.input_names():
         return
     raise InvalidInputError(

@@ -10,6 +10,7 @@ from mlflow_caliber.model._calibrated import (
     check_pos_label,
     encode_labels,
     fit_calibrator,
+    is_unfitted,
 )
 from mlflow_caliber.model._classifier import CaliberClassifier
 
@@ -24,4 +25,5 @@ __all__ = [
     "check_pos_label",
     "encode_labels",
     "fit_calibrator",
+    "is_unfitted",
 ]

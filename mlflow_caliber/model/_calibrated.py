@@ -15,10 +15,19 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
 
-from mlflow_caliber._validation import FloatArray, check_probability_matrix, check_unit_interval
+from mlflow_caliber._validation import (
+    FloatArray,
+    check_probability_matrix,
+    check_segment,
+    check_unit_interval,
+    row_count,
+)
 from mlflow_caliber.abstain import AbstainPolicy
-from mlflow_caliber.calibrators import MulticlassCalibrator, make_calibrator
+from mlflow_caliber.calibrators import Calibrator, MulticlassCalibrator, make_calibrator
 from mlflow_caliber.exceptions import CaliberError, InvalidInputError
 
 __all__ = [
@@ -31,6 +40,7 @@ __all__ = [
     "check_pos_label",
     "encode_labels",
     "fit_calibrator",
+    "is_unfitted",
 ]
 
 FRAME_COLUMNS = (
@@ -112,14 +122,21 @@ def check_pos_label(pos_label: Any, classes: NDArray[Any]) -> int:
 
 
 def fit_calibrator(
-    method: str | Calibrates, proba: FloatArray, codes: NDArray[np.intp], pos_index: int, sample_weight: Any = None
+    method: str | Calibrates,
+    proba: FloatArray,
+    codes: NDArray[np.intp],
+    pos_index: int,
+    sample_weight: Any = None,
+    *,
+    segment: Any = None,
 ) -> Calibrates:
-    """Fit a fresh calibrator on raw class probabilities; one that is not a name is taken as fitted already.
+    """Fit a calibrator on raw class probabilities; one that is fitted already is returned as it is.
 
     Parameters
     ----------
-    method : str or fitted calibrator
-        A name that :func:`mlflow_caliber.calibrators.make_calibrator` knows.
+    method : str or calibrator
+        A name that :func:`mlflow_caliber.calibrators.make_calibrator` knows, or a calibrator. One that is not fitted is
+        copied, and the copy fitted.
     proba : array of shape (n, K)
         Raw probabilities of the base model, in the order of its classes.
     codes : array of shape (n,)
@@ -128,13 +145,40 @@ def fit_calibrator(
         Position of the positive class; unused when K > 2.
     sample_weight : array of shape (n,), optional
         Weights, read as repeated rows.
+    segment : array of shape (n,), optional
+        The segment of each row, for a calibrator that uses it.
     """
-    if not isinstance(method, str):
+    many = proba.shape[1] > 2
+    if isinstance(method, str):
+        method = MulticlassCalibrator(method=method) if many else make_calibrator(method)
+    if not is_unfitted(method):
         return method
-    if proba.shape[1] > 2:
-        return MulticlassCalibrator(method=method).fit(proba, codes, sample_weight)
+    calibrator: Any = clone(method)
+    asked = _asked(calibrator, segment)
+    if asked and segment is None:
+        raise InvalidInputError(
+            f"The {calibrator.name} calibrator needs the segment of each row: name its column by segment_column=."
+        )
+    if many:
+        return calibrator.fit(proba, codes, sample_weight, **asked)  # type: ignore[no-any-return]
     positive = (codes == pos_index).astype(np.float64)
-    return make_calibrator(method).fit(proba[:, pos_index], positive, sample_weight)
+    return calibrator.fit(proba[:, pos_index], positive, sample_weight, **asked)  # type: ignore[no-any-return]
+
+
+def is_unfitted(calibrator: Any) -> bool:
+    """Whether it is one of ours that has seen no data; of foreign ones only ``predict`` is known."""
+    if not isinstance(calibrator, Calibrator | MulticlassCalibrator):
+        return False
+    try:
+        check_is_fitted(calibrator)
+    except NotFittedError:
+        return True
+    return False
+
+
+def _asked(calibrator: Any, segment: Any) -> dict[str, Any]:
+    """What a calibrator wants to know of the rows beside their scores."""
+    return {"segment": segment} if getattr(calibrator, "uses_segment", False) else {}
 
 
 @dataclass(frozen=True)
@@ -157,7 +201,8 @@ class CalibratedModel:
     class_prior : sequence of K floats, optional
         Class frequencies, the answer for a row that the base model cannot score; uniform by default.
     segment_column : str, optional
-        Column of the input whose value selects the policy's segment threshold.
+        Column of the input that names each row's segment, for the policy's segment thresholds and for a segmented
+        calibrator.
     profile : mapping, optional
         Profile of the calibration rows (:func:`mlflow_caliber.drift.feature_profile` of :meth:`profiled`), which drift
         can be measured against.
@@ -208,13 +253,17 @@ class CalibratedModel:
         """The base model's class probabilities, shape (n, K); rows without a score hold NaN."""
         return _score(self.scorer, self._features(X))
 
-    def calibrate(self, raw: FloatArray) -> FloatArray:
-        """Calibrated class probabilities of raw ones, both of shape (n, K)."""
+    def calibrate(self, raw: FloatArray, segment: Any = None) -> FloatArray:
+        """Calibrated class probabilities of raw ones, both of shape (n, K).
+
+        ``segment``, that of all rows or of each (:meth:`segments_of`), only matters to a segmented calibrator.
+        """
         if self.calibrator is None or len(raw) == 0:
             return raw
+        asked = _asked(self.calibrator, segment)
         if raw.shape[1] > 2:
-            return np.asarray(self.calibrator.predict(raw), dtype=np.float64)
-        positive = np.asarray(self.calibrator.predict(raw[:, self.pos_index]), dtype=np.float64)
+            return np.asarray(self.calibrator.predict(raw, **asked), dtype=np.float64)
+        positive = np.asarray(self.calibrator.predict(raw[:, self.pos_index], **asked), dtype=np.float64)
         columns = (1.0 - positive, positive) if self.pos_index == 1 else (positive, 1.0 - positive)
         return np.column_stack(columns)
 
@@ -225,14 +274,14 @@ class CalibratedModel:
         shown = [self.pos_index] if raw.shape[1] == 2 else range(raw.shape[1])
         return frame.assign(**{f"score:{self.classes_[k]}": raw[:, k] for k in shown})
 
-    def predict_proba(self, X: Any) -> FloatArray:
+    def predict_proba(self, X: Any, *, segment: Any = None) -> FloatArray:
         """Calibrated class probabilities, shape (n, K), in the order of ``classes_``; the prior for unscorable rows."""
         raw, unscorable = self._fill(self.raw_proba(X))
-        return self._fill(self.calibrate(raw), unscorable)[0]
+        return self._fill(self.calibrate(raw, self.segments_of(X, segment)), unscorable)[0]
 
-    def predict(self, X: Any) -> NDArray[Any]:
+    def predict(self, X: Any, *, segment: Any = None) -> NDArray[Any]:
         """The best guess for each row, whether the policy would withhold it or not."""
-        return np.asarray(self.classes_[self.best_guess(self.predict_proba(X))])
+        return np.asarray(self.classes_[self.best_guess(self.predict_proba(X, segment=segment))])
 
     def predict_frame(
         self,
@@ -267,8 +316,9 @@ class CalibratedModel:
             For a threshold outside [0, 1] or rows that the base model refuses altogether.
         """
         threshold = None if abstain_threshold is None else check_unit_interval(abstain_threshold, "abstain_threshold")
+        segments = self.segments_of(X, segment)
         raw, unscorable = self._fill(self.raw_proba(X))
-        calibrated, calibrator_failed = self._calibrate_or_raw(raw)
+        calibrated, calibrator_failed = self._calibrate_or_raw(raw, segments)
         calibrated, _ = self._fill(calibrated, unscorable)
         best = self.best_guess(calibrated)
         rows = np.arange(len(best))
@@ -276,7 +326,7 @@ class CalibratedModel:
         binary = calibrated.shape[1] == 2
         shown = np.full_like(best, self.pos_index) if binary else best
         labels = self.classes_[best]
-        asked = {"segment": self.segments_of(X, segment), "predicted": labels, "threshold": threshold}
+        asked = {"segment": segments, "predicted": labels, "threshold": threshold}
         reason = self._reasons(confidence, unscorable, calibrator_failed, asked)
         index = pd.RangeIndex(len(best))  # one for all columns, or pandas spends its time on aligning them
         columns: dict[str, Any] = {
@@ -321,11 +371,11 @@ class CalibratedModel:
         prior = np.full(n_classes, 1.0 / n_classes) if self.class_prior is None else np.asarray(self.class_prior)
         return np.where(unscorable[:, None], prior, proba), unscorable
 
-    def _calibrate_or_raw(self, raw: FloatArray) -> tuple[FloatArray, bool]:
+    def _calibrate_or_raw(self, raw: FloatArray, segment: Any) -> tuple[FloatArray, bool]:
         if self.calibrator is None:
             return raw, True
         try:
-            calibrated = self.calibrate(raw)
+            calibrated = self.calibrate(raw, segment)
         except Exception:  # whatever a calibrator does wrong, a prediction is still owed
             return raw, True
         sound = calibrated.shape == raw.shape and bool(np.isfinite(calibrated).all())
@@ -333,10 +383,12 @@ class CalibratedModel:
 
     def segments_of(self, X: Any, segment: Any = None) -> Any:
         """The segment of each row: the given one, else what ``segment_column`` holds, else None."""
+        if segment is not None:
+            return segment if isinstance(segment, str) else check_segment(segment, row_count(X))
         column = self.segment_column
-        if segment is not None or column is None or not isinstance(X, pd.DataFrame) or column not in X.columns:
-            return segment
-        # The policy's segments are names, so a column of numbers is read as text.
+        if column is None or not isinstance(X, pd.DataFrame) or column not in X.columns:
+            return None
+        # Segments are names, so a column of numbers is read as text.
         return X[column].astype(object).map(str, na_action="ignore").to_numpy()
 
     def _reasons(
@@ -360,7 +412,7 @@ class CalibratedModel:
 def _score(scorer: Scorer, X: Any) -> FloatArray:
     """Score all rows; if the model refuses, find the rows whose missing values it cannot take and leave them NaN."""
     n_classes = len(scorer.classes_)
-    n_rows = X.shape[0] if hasattr(X, "shape") else len(X)
+    n_rows = row_count(X)
     if n_rows == 0:
         return np.empty((0, n_classes))
     try:

@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validat
 
 from mlflow_caliber._validation import FloatArray, check_count, check_weights
 from mlflow_caliber.abstain import AbstainPolicy
+from mlflow_caliber.calibrators import SegmentedCalibrator
 from mlflow_caliber.exceptions import InvalidInputError, OneClassError
 from mlflow_caliber.model._calibrated import CalibratedModel, encode_labels, fit_calibrator
 
@@ -92,6 +93,11 @@ class CaliberClassifier(ClassifierMixin, MetaEstimatorMixin, BaseEstimator):  # 
         sample_weight : array of shape (n,), optional
             Weights, read as repeated rows; rows of weight 0 are left out.
         """
+        if self.method == SegmentedCalibrator.name:
+            raise InvalidInputError(
+                "CaliberClassifier knows no segments, got method='segmented': fit the base model and save it with "
+                "save_model(..., calibrator='segmented', segment_column=...)."
+            )
         if y is None:
             raise ValueError("This CaliberClassifier estimator requires y to be passed, but the target y is None.")
         X, labels, weights = self._checked(X, y, sample_weight)

@@ -73,6 +73,20 @@ def test_caliber_model_whatever_its_output_mode(caliber, base, people, read):
     assert list(one.profiled) == ["age", "income", "score:1"]
 
 
+def test_a_segmented_calibrator_is_judged_as_it_is_served(store, base, people, read):
+    import mlflow
+
+    import mlflow_caliber
+
+    path = str(store.folder / "segmented")
+    data = (people[[*FEATURES, "region"]], people["y"])
+    mlflow_caliber.save_model(base, path, calibrator="segmented", calibration_data=data, segment_column="region")
+    rows = read(mlflow.pyfunc.load_model(path), people[[*FEATURES, "region", "y"]])
+    served = mlflow_caliber.load_model(path)
+    np.testing.assert_array_equal(rows.proba, served.predict_proba(data[0])[:, 1])
+    assert (rows.proba != served.calibrate(served.raw_proba(data[0]))[:, 1]).any()
+
+
 @pytest.mark.parametrize("positive", [0, 1])
 def test_positive_class(loaded_caliber, people, read, positive):
     rows = read(loaded_caliber, people[[*FEATURES, "y"]], pos_label=positive)

@@ -8,12 +8,10 @@ import pandas as pd
 import pytest
 
 import mlflow_caliber as caliber
-from mlflow_caliber.calibrators import make_calibrator
+from mlflow_caliber.calibrators import SigmoidCalibrator, make_calibrator
 from mlflow_caliber.exceptions import InvalidInputError, OneClassError, UnsupportedModelError
 
 NUMBERS = ("age", "income", "tenure")
-
-SEGMENTED = make_calibrator("segmented").fit([0.2, 0.8, 0.4, 0.6], [0, 1, 0, 1], segment="a")
 
 
 @pytest.fixture(scope="module")
@@ -241,10 +239,13 @@ def test_models_without_probabilities(rows, tmp_path, make, sentence):
     ("kwargs", "sentence"),
     [
         ({"calibration_data": None}, "calibrator='auto' must be fitted: give calibration_data="),
+        (
+            {"calibration_data": None, "calibrator": SigmoidCalibrator(clip=0.1)},
+            r"calibrator=SigmoidCalibrator\(clip=0.1\) must be fitted: give calibration_data=",
+        ),
         ({"calibration_data": "X"}, r"must be \(X, y\) or \(X, y, sample_weight\), got a str"),
         ({"calibrator": "isotone"}, "Did you mean 'isotonic'"),
         ({"calibrator": "segmented"}, "The segmented calibrator needs the segment of each row"),
-        ({"calibrator": SEGMENTED}, "calibrator must be a map of the score alone to be served, got a segmented one"),
         ({"calibrator": object()}, "must be a name or one of mlflow_caliber's fitted calibrators, got object"),
         ({"pos_label": "yes"}, r"pos_label must hold the model's classes \(0, 1\), got 'yes'"),
         ({"output": "frames"}, "Did you mean 'frame'"),
