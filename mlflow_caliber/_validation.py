@@ -381,6 +381,10 @@ def check_known_keys(keys: Iterable[Any], known: Iterable[str], where: str) -> N
 
 def _numbers(values: ArrayLike, name: str) -> FloatArray:
     """Contiguous ``float64``; what has that form already is not copied."""
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.ma.filled(values.astype(np.float64), np.nan)  # or numpy would read what the mask hides
+    if getattr(getattr(values, "dtype", None), "kind", "") == "c":
+        raise InvalidInputError(f"{name} must be real numbers, got complex ones.")
     try:
         return np.asarray(values, dtype=np.float64, order="C")
     except (TypeError, ValueError) as error:
@@ -402,7 +406,8 @@ def _check_vector(array: NDArray[Any], name: str, *, empty: bool = False) -> Non
 
 def _binary(y: ArrayLike, name: str) -> NDArray[Any]:
     """Labels 0 and 1 in the type in which they came, if it is one of numbers."""
-    array = np.asarray(y) if hasattr(y, "dtype") else _numbers(y, name)
+    typed = hasattr(y, "dtype") and not isinstance(y, np.ma.MaskedArray)
+    array = np.asarray(y) if typed else _numbers(y, name)
     if array.dtype.kind in "biu":
         _check_vector(array, name)
     else:

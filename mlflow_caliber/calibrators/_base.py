@@ -119,7 +119,8 @@ class Calibrator(JsonForm):
         Raises
         ------
         InvalidInputError
-            NaN, a score outside [0, 1], labels other than 0 and 1, empty input, lengths that differ, a weight above 1e100.
+            NaN, a score outside [0, 1], labels other than 0 and 1, empty input, lengths that differ, weights that
+            are negative or above 1e100.
         OneClassError
             Only one class carries weight.
         """

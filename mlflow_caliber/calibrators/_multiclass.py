@@ -1,12 +1,11 @@
-"""More than two classes: temperature on the whole simplex, every other map one class against the rest."""
+"""More than two classes: temperature and vector scaling on the whole simplex, other maps one class against the rest."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.special import softmax
+from numpy.typing import ArrayLike
 
 from mlflow_caliber._validation import (
     FloatArray,
@@ -14,30 +13,31 @@ from mlflow_caliber._validation import (
     check_label_indices,
     check_probability_matrix,
     check_same_length,
-    check_weights,
 )
-from mlflow_caliber.calibrators._base import Calibrator, JsonForm
-from mlflow_caliber.calibrators._registry import CALIBRATORS, read_as
+from mlflow_caliber.calibrators._base import Calibrator, JsonForm, check_fit_weights
+from mlflow_caliber.calibrators._simplex import METHODS, SimplexMap
 from mlflow_caliber.calibrators._state import StateReader
-from mlflow_caliber.calibrators._temperature import MAX_TEMPERATURE, MIN_TEMPERATURE, fit_temperature
 from mlflow_caliber.exceptions import OneClassError
 
 __all__ = ["MulticlassCalibrator"]
-
-_WHOLE_SIMPLEX = ("identity", "temperature")
-_CLIP = 1e-6
 
 
 class MulticlassCalibrator(JsonForm):
     """Calibrated class probabilities, rows summing to one.
 
-    ``identity`` and ``temperature`` act on all classes at once. Any other method calibrates each class against
-    the rest and divides by the sum of the row; a class that never occurred in the data keeps its raw column.
+    ``identity``, ``temperature`` and ``vector`` act on all classes at once. Any other method calibrates each class
+    against the rest and divides by the sum of the row; a class that never occurred in the data keeps its raw column.
+
+    ``vector`` is vector scaling, softmax(a_k ln p_k + b_k) with a slope a_k >= 0 and an offset b_k for each class k:
+    a class's probability never falls when its own raw probability rises and no other does. The coefficients are the
+    mode of their posterior under a_k ~ N(1, 0.354^2) and b_k ~ N(0, 0.5^2), so that few rows stay near the identity;
+    the offsets sum to zero. A class that never occurred becomes less probable with every row that could have been of
+    it, and never impossible. Of two classes it is beta calibration with ``prior_precision=(8, 8, 2)``.
 
     Parameters
     ----------
     method : str, default="auto"
-        A key of :data:`CALIBRATORS`.
+        A key of :data:`CALIBRATORS`, or vector.
 
     Attributes
     ----------
@@ -47,6 +47,8 @@ class MulticlassCalibrator(JsonForm):
         Rows with positive weight.
     temperature_ : float
         Of the methods identity (always 1) and temperature.
+    slopes_, offsets_ : ndarray of shape (K,)
+        Of the method vector: a and b.
     columns_ : list of Calibrator or None
         Of the other methods: the map of each class; None for a class that never occurred.
 
@@ -54,6 +56,8 @@ class MulticlassCalibrator(JsonForm):
     ----------
     Zadrozny, B., Elkan, C. (2002). Transforming classifier scores into accurate multiclass probability estimates. KDD.
     Guo, C., Pleiss, G., Sun, Y., Weinberger, K. (2017). On calibration of modern neural networks. ICML.
+    Kull, M., Perello-Nieto, M., Kängsepp, M., Silva Filho, T., Song, H., Flach, P. (2019). Beyond temperature scaling:
+    obtaining well-calibrated multiclass probabilities with Dirichlet calibration (section on regularisation). NeurIPS.
 
     Examples
     --------
@@ -61,15 +65,32 @@ class MulticlassCalibrator(JsonForm):
     >>> calibrator = MulticlassCalibrator("temperature").fit(proba, [0, 1, 2, 1])
     >>> calibrator.predict([[0.9, 0.05, 0.05]]).round(3)
     array([[0.75 , 0.125, 0.125]])
+    >>> MulticlassCalibrator("vector").fit(proba, [0, 1, 2, 1]).predict([[0.9, 0.05, 0.05]]).round(3)
+    array([[0.821, 0.131, 0.048]])
     """
 
     name: ClassVar[str] = "multiclass"
     n_classes_: int
-    temperature_: float
-    columns_: list[Calibrator | None]
+    _simplex_map: SimplexMap
 
     def __init__(self, method: str = "auto") -> None:
         self.method = method
+
+    @property
+    def temperature_(self) -> float:
+        return self._simplex_map.temperature
+
+    @property
+    def slopes_(self) -> FloatArray:
+        return self._simplex_map.slopes
+
+    @property
+    def offsets_(self) -> FloatArray:
+        return self._simplex_map.offsets
+
+    @property
+    def columns_(self) -> list[Calibrator | None]:
+        return self._simplex_map.columns
 
     def fit(self, proba: ArrayLike, y_index: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Learn from class probabilities whose outcomes are known.
@@ -81,7 +102,7 @@ class MulticlassCalibrator(JsonForm):
         y_index : array-like of shape (n,)
             Index of the class that occurred, 0 to K - 1.
         sample_weight : array-like of shape (n,), optional
-            Non-negative; w counts as w repeated rows.
+            Non-negative, at most 1e100; w counts as w repeated rows.
 
         Returns
         -------
@@ -99,12 +120,17 @@ class MulticlassCalibrator(JsonForm):
         matrix = check_probability_matrix(proba, "proba")
         labels = check_label_indices(y_index, matrix.shape[1], "y_index")
         n = check_same_length(proba=matrix, y_index=labels)
-        weight = check_weights(sample_weight, n)
+        weight = check_fit_weights(sample_weight, n)
         if weight is None:
             weight = np.ones(n)
         used = weight > 0.0
-        self._fit(matrix[used], np.eye(matrix.shape[1])[labels[used]], weight[used])
-        self.n_classes_, self.n_samples_ = matrix.shape[1], int(used.sum())
+        matrix, labels = matrix[used], labels[used]
+        if np.all(labels == labels[0]):
+            raise OneClassError(
+                f"The multiclass calibrator needs two classes, got only class {labels[0]} in {labels.size} rows."
+            )
+        self._simplex_map = METHODS[self.method].fit(self.method, matrix, labels, weight[used])
+        self.n_classes_, self.n_samples_ = matrix.shape[1], labels.size
         return self
 
     def predict(self, proba: ArrayLike) -> FloatArray:
@@ -126,56 +152,14 @@ class MulticlassCalibrator(JsonForm):
             Another number of columns than in :meth:`fit`, NaN, values outside [0, 1], rows that do not sum to one.
         """
         self._check_is_fitted()
-        matrix = check_probability_matrix(proba, "proba", n_classes=self.n_classes_)
-        if self.method in _WHOLE_SIMPLEX:
-            return matrix if self.temperature_ == 1.0 else softmax(_log(matrix) / self.temperature_, axis=1)
-        columns = [matrix[:, k] if each is None else each._map(matrix[:, k]) for k, each in enumerate(self.columns_)]
-        return _normalised(np.column_stack(columns), matrix)
+        return self._simplex_map.map(check_probability_matrix(proba, "proba", n_classes=self.n_classes_))
 
     def _check_params(self) -> None:
-        check_choice(self.method, "method", CALIBRATORS)
-
-    def _fit(self, proba: FloatArray, one_hot: FloatArray, weight: FloatArray) -> None:
-        seen: NDArray[np.bool_] = one_hot.max(axis=0) > 0.0
-        if seen.sum() < 2:
-            raise OneClassError(
-                f"The multiclass calibrator needs two classes, got only class {seen.argmax()} in {len(proba)} rows."
-            )
-        if self.method in _WHOLE_SIMPLEX:
-            self.temperature_ = 1.0 if self.method == "identity" else fit_temperature(_log(proba.T), one_hot.T, weight)
-            return
-        self.columns_ = [
-            CALIBRATORS[self.method]().fit(proba[:, k], one_hot[:, k], weight) if seen[k] else None
-            for k in range(seen.size)
-        ]
+        check_choice(self.method, "method", METHODS)
 
     def _state(self) -> dict[str, Any]:
-        if self.method in _WHOLE_SIMPLEX:
-            return {"n_classes": self.n_classes_, "temperature": self.temperature_}
-        columns = [None if each is None else each.to_dict() for each in self.columns_]
-        return {"n_classes": self.n_classes_, "columns": columns}
+        return {"n_classes": self.n_classes_, **self._simplex_map.state()}
 
     def _restore(self, state: StateReader) -> None:
         self.n_classes_ = state.integer("n_classes", 2)
-        if self.method in _WHOLE_SIMPLEX:
-            low, high = (1.0, 1.0) if self.method == "identity" else (MIN_TEMPERATURE, MAX_TEMPERATURE)
-            self.temperature_ = state.number("temperature", low, high)
-            return
-        columns = state.sequence("columns")
-        if len(columns) != self.n_classes_:
-            raise state.fault(f"'columns' must hold one map for each of {self.n_classes_} classes, got {len(columns)}.")
-        if self.n_classes_ - columns.count(None) < 2:
-            raise state.fault("'columns' must hold the maps of at least two classes, got fewer.")
-        own_kind = {self.method: CALIBRATORS[self.method]}
-        self.columns_ = [None if each is None else read_as(each, own_kind) for each in columns]
-
-
-def _log(proba: FloatArray) -> FloatArray:
-    return np.log(np.clip(proba, _CLIP, 1.0 - _CLIP))
-
-
-def _normalised(proba: FloatArray, raw: FloatArray) -> FloatArray:
-    """Rows divided by their sum; a row of zeros has none and stays raw."""
-    total = proba.sum(axis=1, keepdims=True)
-    known = total > 0.0
-    return np.where(known, proba / np.where(known, total, 1.0), raw)
+        self._simplex_map = METHODS[self.method].read(self.method, state, self.n_classes_)

@@ -251,14 +251,16 @@ def _averaged(likelihoods: list[_Likelihood]) -> FloatArray:
     """The coefficients of each segment, averaged over how much the segments may differ; shape (segments, 3)."""
     at, gradient, information = (np.array(column) for column in zip(*likelihoods, strict=True))
     precision = _SPREADS**-2.0
-    # One axis for the segments, one for the spreads. With A the precision of the coefficients after the data, the
-    # likelihood integrated over the prior is that of A's normal distribution.
+    # One axis for the segments, one for the spreads. The likelihood integrated over the prior is that of the normal
+    # distribution of the coefficients after the data. In units of the prior's spread its precision has eigenvalues of
+    # at least 1, so that it is never singular, however heavy the rows.
     away = (at - _COMMON)[:, None, :]
-    after = information[:, None] + np.apply_along_axis(np.diag, 1, precision)
-    slope = gradient[:, None] - precision * away
-    step = np.linalg.solve(after, slope[..., None])[..., 0]
-    evidence = 0.5 * ((slope * step).sum(axis=-1) - (precision * away**2).sum(axis=-1))
-    evidence += 0.5 * (np.log(precision).sum(axis=-1) - np.linalg.slogdet(after)[1])
+    value, vector = np.linalg.eigh(information[:, None] * _SPREADS[:, :, None] * _SPREADS[:, None, :])
+    value = 1.0 + np.maximum(value, 0.0)
+    slope = _SPREADS * (gradient[:, None] - precision * away)
+    turned = (np.swapaxes(vector, -1, -2) @ slope[..., None])[..., 0]
+    step = _SPREADS * (vector @ (turned / value)[..., None])[..., 0]
+    evidence = 0.5 * (turned**2 / value - precision * away**2 - np.log(value)).sum(axis=-1)
     back = -away[:, 0]
     common = (gradient * back).sum() - 0.5 * np.einsum("si,sij,sj->", back, information, back)
     weight = softmax(np.append(common + np.log(_NO_SPREAD_PRIOR), evidence.sum(axis=0)))

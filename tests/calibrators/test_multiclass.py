@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize_scalar
@@ -29,7 +30,7 @@ def overconfident():
     return softmax(2 * logits, axis=1), y
 
 
-@pytest.fixture(params=CALIBRATORS)
+@pytest.fixture(params=[*CALIBRATORS, "vector"])
 def calibrator(request):
     return MulticlassCalibrator(request.param)
 
@@ -98,7 +99,7 @@ def test_a_row_that_every_map_sends_to_zero_stays_raw():
     proba = np.array([[0.6, 0.2, 0.2], [0.2, 0.6, 0.2], [0.2, 0.2, 0.6]])
     fitted = MulticlassCalibrator("isotonic").fit(np.repeat(proba, 2, axis=0), np.repeat([0, 1, 2], 2))
     lost = np.array([[0.2, 0.2, 0.2]]) / 0.6
-    fitted.columns_ = [make_calibrator("isotonic").fit([0.4, 0.5], [0, 1])] * 3
+    fitted.columns_[:] = [make_calibrator("isotonic").fit([0.4, 0.5], [0, 1])] * 3
     assert_allclose(fitted.predict(lost), lost)
 
 
@@ -112,20 +113,99 @@ def test_saved_form_keeps_every_bit(calibrator, overconfident):
     assert json.dumps(restored.to_dict()) == text
 
 
+TWO = [[0.5, 0.5], [0.4, 0.6]]
+THREE = np.array([[0.6, 0.3, 0.1], [0.1, 0.7, 0.2], [0.3, 0.2, 0.5]])
+
+
 @pytest.mark.parametrize(
-    ("proba", "y", "error", "sentence"),
+    ("proba", "y", "weight"),
     [
-        ([[0.5, 0.5], [0.4, 0.6]], [1, 1], OneClassError, "needs two classes, got only class 1 in 2 rows"),
-        ([[0.5, 0.5], [0.4, 0.6]], [0, 2], InvalidInputError, "y_index must hold class indices 0 to 1"),
-        ([[0.5, 0.5], [0.4, 0.6]], [0], InvalidInputError, "same length: proba has 2, y_index has 1"),
-        ([[0.5, 0.2], [0.4, 0.6]], [0, 1], InvalidInputError, "proba rows must sum to 1"),
-        ([0.5, 0.5], [0, 1], InvalidInputError, r"proba must have shape \(n, K\)"),
-        ([[np.nan, 0.5], [0.4, 0.6]], [0, 1], InvalidInputError, "proba must be finite"),
+        pytest.param([[0.9, 0.1], [0.1, 0.9]], [0, 1], None, id="two rows"),
+        pytest.param([[0.9, 0.1], [0.1, 0.9]], [1, 0], None, id="two rows, both wrong"),
+        pytest.param(np.eye(3), [0, 1, 2], None, id="0 and 1"),
+        pytest.param(np.eye(3), [1, 2, 0], None, id="0 and 1, all wrong"),
+        pytest.param([[0.2, 0.3, 0.5]] * 4, [0, 1, 2, 1], None, id="all tied"),
+        pytest.param([[5e-324, 1e-310, 1.0], [1.0, 0.0, 5e-324]], [0, 1], None, id="subnormal"),
+        pytest.param(THREE.astype(np.float32), np.array([0, 1, 2], dtype=np.uint8), None, id="narrow types"),
+        pytest.param(TWO, np.array([False, True]), None, id="truths"),
+        pytest.param(pd.DataFrame(THREE, dtype="Float64"), pd.Series([2, 1, 0], dtype="Int64"), None, id="nullable"),
+        pytest.param(THREE, [0, 0, 1], None, id="a class never seen"),
+        pytest.param(THREE, [0, 1, 2], [5e-324] * 3, id="the smallest weights there are"),
+        pytest.param(THREE, [0, 1, 2], [1e-12] * 3, id="tiny weights"),
+        pytest.param(THREE, [0, 1, 2], [1e12] * 3, id="huge weights"),
+        pytest.param(THREE, [2, 0, 1], [1e100] * 3, id="the greatest weights"),
+        pytest.param(THREE, [2, 0, 1], [1e15, 1.0, 1e-3], id="weights far apart"),
     ],
 )
-def test_refuses_to_fit(calibrator, proba, y, error, sentence):
-    with pytest.raises(error, match=sentence):
-        calibrator.fit(proba, y)
+def test_degenerate_rows_give_probabilities(calibrator, proba, y, weight):
+    n_classes = np.shape(proba)[1]
+    p = calibrator.fit(proba, y, weight).predict(np.concatenate([np.asarray(proba, dtype=float), np.eye(n_classes)]))
+    assert p.min() >= 0.0
+    assert_allclose(p.sum(axis=1), 1.0, atol=1e-12)
+
+
+def test_rows_without_weight_count_for_nothing(calibrator, overconfident):
+    proba, y = overconfident[0][:60], overconfident[1][:60]
+    weight = np.r_[np.ones(60), 0.0]
+    padded = clone(calibrator).fit(np.r_[proba, [[0.1, 0.2, 0.3, 0.4]]], np.r_[y, 0], weight)
+    assert padded.n_samples_ == 60
+    assert_allclose(padded.predict(proba), calibrator.fit(proba, y).predict(proba), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("proba", "y", "weight", "error", "sentence"),
+    [
+        (TWO, [1, 1], None, OneClassError, "The multiclass calibrator needs two classes, got only class 1 in 2 rows."),
+        (TWO[:1], [0], None, OneClassError, "The multiclass calibrator needs two classes, got only class 0 in 1 rows."),
+        (
+            TWO,
+            [0, 1],
+            [1, 0],
+            OneClassError,
+            "The multiclass calibrator needs two classes, got only class 0 in 1 rows.",
+        ),
+        (TWO, [0, 2], None, InvalidInputError, "y_index must hold class indices 0 to 1, got values from 0 to 2."),
+        (TWO, [-1, 0], None, InvalidInputError, "y_index must hold class indices 0 to 1, got values from -1 to 0."),
+        (TWO, ["no", "yes"], None, InvalidInputError, "y_index must be numbers, got a list that does not convert."),
+        (TWO, [[0], [1]], None, InvalidInputError, "y_index must be one-dimensional, got shape (2, 1)."),
+        (TWO, [0, None], None, InvalidInputError, "y_index must be finite, got 1 NaN or infinite of 2 values."),
+        (TWO, [0], None, InvalidInputError, "Arrays must have the same length: proba has 2, y_index has 1."),
+        (
+            [[0.5, 0.2], [0.4, 0.6]],
+            [0, 1],
+            None,
+            InvalidInputError,
+            "proba rows must sum to 1, got a row that is off by 0.3.",
+        ),
+        ([0.5, 0.5], [0, 1], None, InvalidInputError, "proba must have shape (n, K) with K >= 2, got shape (2,)."),
+        ([], [], None, InvalidInputError, "proba must have shape (n, K) with K >= 2, got shape (0,)."),
+        (np.empty((0, 3)), [], None, InvalidInputError, "proba must hold at least one value, got none."),
+        ([["a", "b"]], [0], None, InvalidInputError, "proba must be numbers, got a list that does not convert."),
+        (
+            [[np.nan, 0.5], [0.4, 0.6]],
+            [0, 1],
+            None,
+            InvalidInputError,
+            "proba must be finite, got 1 NaN or infinite of 4 values.",
+        ),
+        (TWO, [0, 1], [1], InvalidInputError, "sample_weight must have one value a row, got 1 values for 2 rows."),
+        (
+            TWO,
+            [0, 1],
+            [0, 0],
+            InvalidInputError,
+            "sample_weight must hold at least one positive value, got only zeros.",
+        ),
+        (TWO, [0, 1], [1, -1], InvalidInputError, "sample_weight must not be negative, got a minimum of -1."),
+        (TWO, [0, 1], [1, 1e308], InvalidInputError, "sample_weight must not exceed 1e+100, got a maximum of 1e+308."),
+    ],
+)
+def test_refuses_to_fit(calibrator, proba, y, weight, error, sentence):
+    with pytest.raises(error) as caught:
+        calibrator.fit(proba, y, weight)
+    assert type(caught.value) is error
+    assert str(caught.value) == sentence
+    assert not hasattr(calibrator, "n_samples_")
 
 
 def test_refuses_another_number_of_columns(calibrator, overconfident):
@@ -137,6 +217,11 @@ def test_refuses_another_number_of_columns(calibrator, overconfident):
 def test_refuses_an_unknown_method():
     with pytest.raises(InvalidInputError, match=r"method must be one of auto, .*Did you mean 'sigmoid'"):
         MulticlassCalibrator("sigmod").fit([[0.5, 0.5], [0.4, 0.6]], [0, 1])
+
+
+def test_vector_is_no_binary_calibrator():
+    with pytest.raises(InvalidInputError, match=r"calibrator must be one of auto, .* got 'vector'"):
+        make_calibrator("vector")
 
 
 def test_must_be_fitted_first(calibrator):

@@ -1,6 +1,7 @@
 """Files of format version 1 stay readable, and nothing else is read.
 
-To add a golden file for a new calibrator, write ``{"saved": c.to_dict(), "scores": [...], "predicted": [...]}``.
+To add a golden file for a new calibrator, write ``{"saved": c.to_dict(), "scores": [...], "predicted": [...]}``, and
+``"segment": [...]`` if it asks for segments.
 The files that are there never change: models in production were saved in that form.
 """
 
@@ -18,11 +19,14 @@ from mlflow_caliber.exceptions import StateError
 GOLDEN = Path(__file__).parent / "golden"
 
 
-@pytest.mark.parametrize("name", [*CALIBRATORS, "multiclass_ovr", "multiclass_temperature"])
+@pytest.mark.parametrize(
+    "name", [*CALIBRATORS, "segmented", "multiclass_ovr", "multiclass_temperature", "multiclass_vector"]
+)
 def test_version_1_files_are_still_read(name):
     golden = json.loads((GOLDEN / f"{name}_v1.json").read_text())
     calibrator = calibrator_from_dict(golden["saved"])
-    assert_allclose(calibrator.predict(golden["scores"]), golden["predicted"], atol=1e-14)
+    segment = {"segment": golden["segment"]} if "segment" in golden else {}
+    assert_allclose(calibrator.predict(golden["scores"], **segment), golden["predicted"], atol=1e-14)
     assert calibrator.to_dict() == golden["saved"]
 
 
@@ -90,6 +94,32 @@ def changed(data, path, value):
         ("multiclass_ovr", ["state", "columns", 0], None, "must hold the maps of at least two classes"),
         ("multiclass_ovr", ["state", "n_classes"], 7, "'columns' must hold one map for each of 7 classes, got 3"),
         ("multiclass_temperature", ["params", "method"], "identity", r"must be a number in \[1, 1\]"),
+        ("multiclass_temperature", ["params", "method"], "vector", "must hold 'slopes', which is missing"),
+        ("multiclass_vector", ["params", "method"], "temperature", "must hold 'temperature', which is missing"),
+        ("multiclass_vector", ["state", "slopes", 0], -0.1, r"'slopes' must be a number in \[0, 1e\+12\], got -0.1"),
+        ("multiclass_vector", ["state", "slopes", 0], float("nan"), "'slopes' must be a finite number, got nan"),
+        (
+            "multiclass_vector",
+            ["state", "slopes"],
+            [1.0, 1.0],
+            "'slopes' must hold one number for each of 3 classes, got 2",
+        ),
+        (
+            "multiclass_vector",
+            ["state", "offsets"],
+            [0.0] * 4,
+            "'offsets' must hold one number for each of 3 classes, got 4",
+        ),
+        ("multiclass_vector", ["state", "offsets"], [], "'offsets' must be a list of at least one number"),
+        ("multiclass_vector", ["state", "offsets", 0], -1e300, "'offsets' must be a number in"),
+        ("multiclass_vector", ["state", "n_classes"], 4, "'slopes' must hold one number for each of 4 classes, got 3"),
+        ("multiclass_vector", ["state", "temperature"], 1.0, r"got also \['temperature'\]"),
+        ("segmented", ["params", "method"], "beta", "'name' must be one of beta, got 'sigmoid'"),
+        ("segmented", ["params", "shrinkage"], 0, "params: shrinkage must be a finite number of at least 1e-06"),
+        ("segmented", ["state", "segments"], [], "segments: must be an object with named values, got a list"),
+        ("segmented", ["state", "segments", "north", "a"], -0.5, r"north: 'a' must be a number in .* got -0.5"),
+        ("segmented", ["state", "segments", "north", "c"], REMOVED, "north: must hold 'c', which is missing"),
+        ("segmented", ["state", "segments", "north", "d"], 0.0, r"got also \['d'\]"),
     ],
 )
 def test_refuses_what_was_never_written(name, path, value, sentence):
