@@ -65,7 +65,8 @@ def save_model(
         Folder to write; it must not exist or be empty.
     calibrator : str or calibrator, default "auto"
         Name of the calibrator to fit on ``calibration_data``, see
-        :func:`mlflow_caliber.calibrators.make_calibrator`; or a calibrator, which is fitted unless it is already.
+        :func:`mlflow_caliber.calibrators.make_calibrator` (with more than two classes also "vector", and not
+        "segmented"); or a calibrator, which is fitted unless it is already.
     calibration_data : (X, y) or (X, y, sample_weight), optional
         Labelled rows that the base model was not fitted on. Needed unless the calibrator is fitted or "identity".
     policy : AbstainPolicy, optional

@@ -135,7 +135,8 @@ def fit_calibrator(
     Parameters
     ----------
     method : str or calibrator
-        A name that :func:`mlflow_caliber.calibrators.make_calibrator` knows, or a calibrator. One that is not fitted is
+        A name that :func:`mlflow_caliber.calibrators.make_calibrator` knows, for more than two classes one that
+        :class:`mlflow_caliber.calibrators.MulticlassCalibrator` knows, or a calibrator. One that is not fitted is
         copied, and the copy fitted.
     proba : array of shape (n, K)
         Raw probabilities of the base model, in the order of its classes.

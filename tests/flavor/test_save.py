@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import mlflow_caliber as caliber
-from mlflow_caliber.calibrators import SigmoidCalibrator, make_calibrator
+from mlflow_caliber.calibrators import MulticlassCalibrator, SigmoidCalibrator, make_calibrator
 from mlflow_caliber.exceptions import InvalidInputError, OneClassError, UnsupportedModelError
 
 NUMBERS = ("age", "income", "tenure")
@@ -315,3 +315,17 @@ def test_one_class_is_a_one_class_error(base, rows, tmp_path):
         caliber.save_model(
             base, str(tmp_path / "m"), calibrator="sigmoid", calibration_data=(rows[0], np.ones(200, dtype=int))
         )
+
+
+def test_vector_scaling_of_ten_classes(tmp_path):
+    from sklearn.datasets import load_digits
+    from sklearn.naive_bayes import GaussianNB
+
+    digits, labels = load_digits(return_X_y=True)
+    base = GaussianNB(var_smoothing=1e-3).fit(digits[:600], labels[:600])
+    data = (digits[600:1200], labels[600:1200])
+    caliber.save_model(base, str(tmp_path / "m"), calibrator="vector", calibration_data=data)
+    model, expected = caliber.load_model(str(tmp_path / "m")), MulticlassCalibrator("vector")
+    expected.fit(base.predict_proba(data[0]), data[1])
+    new = digits[1200:]
+    np.testing.assert_array_equal(model.predict_proba(new), expected.predict(base.predict_proba(new)))
