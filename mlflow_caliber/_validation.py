@@ -37,6 +37,7 @@ __all__ = [
     "check_column",
     "check_confidence_pair",
     "check_counted_labels",
+    "check_counted_weights",
     "check_finite",
     "check_flag",
     "check_known_keys",
@@ -59,6 +60,8 @@ __all__ = [
     "check_weights",
     "row_chunks",
     "row_count",
+    "segment_name",
+    "segment_names",
 ]
 
 
@@ -103,6 +106,14 @@ def check_weights(sample_weight: ArrayLike | None, n: int) -> FloatArray | None:
     weights, high = _weight_column(sample_weight, n)
     if high == 0.0:
         raise InvalidInputError("sample_weight must hold at least one positive value, got only zeros.")
+    return weights
+
+
+def check_counted_weights(sample_weight: ArrayLike | None, n: int) -> FloatArray | None:
+    """Weights that stand for so many rows, and whose sums stay finite; where only their ratios matter any will do."""
+    weights = check_weights(sample_weight, n)
+    if weights is not None and (heaviest := float(weights.max())) > LARGEST_WEIGHT:
+        raise InvalidInputError(f"sample_weight must not exceed {LARGEST_WEIGHT:g}, got a maximum of {heaviest:.6g}.")
     return weights
 
 
@@ -166,8 +177,16 @@ def check_scored_chunks(
 
     Weights come relative to the greatest of all.
     """
-    y, p = np.asarray(y_true), np.asarray(y_proba)
-    if y.dtype.kind not in "biuf" or p.dtype != np.float64 or y.ndim != 1 or y.shape != p.shape or y.size == 0:
+    y, p = np.asanyarray(y_true), np.asanyarray(y_proba)
+    masked = isinstance(y, np.ma.MaskedArray) or isinstance(p, np.ma.MaskedArray)
+    if (
+        masked
+        or y.dtype.kind not in "biuf"
+        or p.dtype != np.float64
+        or y.ndim != 1
+        or y.shape != p.shape
+        or y.size == 0
+    ):
         y, p, _ = check_counted_labels(y_true, y_proba)
     weights = check_weights(sample_weight, y.size)
     heaviest = 1.0 if weights is None else weights.max()
@@ -253,6 +272,9 @@ def check_column(values: Any, name: str, n: int) -> NDArray[np.object_]:
     column = np.asarray(values, dtype=object)
     if column.size != n:
         raise InvalidInputError(f"{name} must have one value a row, got {column.size} values for {n} rows.")
+    if isinstance(values, np.ma.MaskedArray):
+        column = column.copy()
+        column[np.ma.getmaskarray(values)] = None
     return column
 
 
@@ -262,8 +284,25 @@ def row_count(X: Any) -> int:
 
 
 def check_segment(segment: Any, n: int) -> NDArray[np.object_]:
-    """The segment of each of ``n`` rows, from one text for all or one value of any kind a row."""
-    return np.full(n, segment, dtype=object) if isinstance(segment, str) else check_column(segment, "segment", n)
+    """The name of the segment of each of ``n`` rows, from one text for all or one value of any kind a row."""
+    if isinstance(segment, str):
+        return np.full(n, segment, dtype=object)
+    return segment_names(check_column(segment, "segment", n))
+
+
+def segment_names(column: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Values of any kind as names of segments; None where one is missing."""
+    import pandas as pd  # the metrics get by without it
+
+    names = np.array([value if type(value) is str else segment_name(value) for value in column], dtype=object)
+    names[pd.isna(column)] = None
+    return names
+
+
+def segment_name(value: Any) -> str:
+    """A value as the name of a segment: whole numbers alike, for one gap turns a column of integers into floats."""
+    whole = isinstance(value, float | np.floating) and float(value).is_integer()
+    return str(int(value)) if whole else str(value)
 
 
 def check_no_missing(column: NDArray[np.object_], name: str) -> NDArray[np.object_]:

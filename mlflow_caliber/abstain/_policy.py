@@ -21,6 +21,7 @@ from mlflow_caliber._validation import (
     check_no_missing,
     check_same_length,
     check_scores,
+    check_segment,
     check_text,
     check_thresholds,
     check_unit_interval,
@@ -411,7 +412,7 @@ class AbstainPolicy:
         thresholds: Mapping[Any, float] = self.segment_thresholds or {}
         if segment is None or isinstance(segment, str):
             return thresholds.get(segment, np.nan)
-        return thresholds_of(check_column(segment, "segment", n), thresholds)
+        return thresholds_of(check_segment(segment, n), thresholds)
 
     def _class_limit(self, predicted: Any, n: int) -> float | FloatArray:
         if self.class_thresholds is None:

@@ -11,19 +11,18 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from mlflow_caliber._validation import (
-    LARGEST_WEIGHT,
     FloatArray,
     IntArray,
     check_binary_outcomes,
     check_both_classes,
+    check_counted_weights,
     check_same_length,
     check_scores,
-    check_weights,
 )
 from mlflow_caliber.calibrators._state import StateReader
 from mlflow_caliber.exceptions import InvalidInputError, StateError
 
-__all__ = ["FORMAT_VERSION", "Calibrator", "JsonForm", "check_fit_weights", "read_header"]
+__all__ = ["FORMAT_VERSION", "Calibrator", "JsonForm", "read_header"]
 
 # To change the form: raise this number, keep reading every lower one (the reader gets the version), and add one
 # golden file per calibrator under tests/calibrators/golden/ without touching the files that are there.
@@ -128,7 +127,7 @@ class Calibrator(JsonForm):
         x = check_scores(scores, "scores")
         labels = check_binary_outcomes(y, "y")
         n = check_same_length(scores=x, y=labels)
-        weight = check_fit_weights(sample_weight, n)
+        weight = check_counted_weights(sample_weight, n)
         check_both_classes(labels, weight, f"The {self.name} calibrator")
         if weight is not None:
             used = weight > 0.0
@@ -170,14 +169,6 @@ class Calibrator(JsonForm):
     @abstractmethod
     def _map(self, scores: FloatArray) -> FloatArray:
         """The map itself, on checked scores."""
-
-
-def check_fit_weights(sample_weight: ArrayLike | None, n: int) -> FloatArray | None:
-    """Weights whose sums over any number of rows stay finite."""
-    weight = check_weights(sample_weight, n)
-    if weight is not None and (heaviest := float(weight.max())) > LARGEST_WEIGHT:
-        raise InvalidInputError(f"sample_weight must not exceed {LARGEST_WEIGHT:g}, got a maximum of {heaviest:.6g}.")
-    return weight
 
 
 def read_header(data: Any) -> tuple[str, Any, Any]:

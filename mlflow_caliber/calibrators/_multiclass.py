@@ -10,11 +10,12 @@ from numpy.typing import ArrayLike
 from mlflow_caliber._validation import (
     FloatArray,
     check_choice,
+    check_counted_weights,
     check_label_indices,
     check_probability_matrix,
     check_same_length,
 )
-from mlflow_caliber.calibrators._base import Calibrator, JsonForm, check_fit_weights
+from mlflow_caliber.calibrators._base import Calibrator, JsonForm
 from mlflow_caliber.calibrators._simplex import METHODS, SimplexMap
 from mlflow_caliber.calibrators._state import StateReader
 from mlflow_caliber.exceptions import OneClassError
@@ -120,7 +121,7 @@ class MulticlassCalibrator(JsonForm):
         matrix = check_probability_matrix(proba, "proba")
         labels = check_label_indices(y_index, matrix.shape[1], "y_index")
         n = check_same_length(proba=matrix, y_index=labels)
-        weight = check_fit_weights(sample_weight, n)
+        weight = check_counted_weights(sample_weight, n)
         if weight is None:
             weight = np.ones(n)
         used = weight > 0.0

@@ -157,7 +157,7 @@ class SegmentedCalibrator(Calibrator):
         p = super().predict(scores)
         if segment is None or not self.segments_:
             return p
-        which = pd.Index(list(self.segments_)).get_indexer(_as_text(check_segment(segment, p.size)))
+        which = pd.Index(list(self.segments_)).get_indexer(pd.Index(check_segment(segment, p.size)))
         known = which >= 0
         coef = np.array(list(self.segments_.values()))[which[known]].T
         p[known] = expit(linear(coef, _features(p[known])))
@@ -208,17 +208,9 @@ def _read_coefficients(state: StateReader) -> FloatArray:
     return coef
 
 
-def _as_text(column: NDArray[np.object_]) -> pd.Index[Any]:
-    """Segments as text, whatever they were; missing ones stay missing."""
-    codes, values = pd.factorize(column)
-    names = np.array([*map(str, values), None], dtype=object)
-    text: pd.Index[Any] = pd.Index(names[codes], dtype=object)
-    return text
-
-
 def _rows_of(column: NDArray[np.object_]) -> dict[str, NDArray[np.intp]]:
     """The rows of each segment, by name."""
-    codes, names = pd.factorize(_as_text(column), sort=True)
+    codes, names = pd.factorize(column, sort=True)
     order = np.argsort(codes, kind="stable")
     starts = np.searchsorted(codes[order], np.arange(len(names) + 1))
     return {name: order[starts[k] : starts[k + 1]] for k, name in enumerate(names)}

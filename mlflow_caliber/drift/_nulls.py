@@ -134,6 +134,8 @@ def ks_null(gap: Gap, draws: Draws) -> Null:
     if ranks is None:
         return Kolmogorov(math.sqrt(n * m / (n + m)))
     paths = draws.bridges(np.diff(ranks, prepend=0, append=n + m), n, m)
+    if not ranks.size:  # one value on both sides: there is no point at which F and G could differ
+        return Kolmogorov(math.sqrt(n * m / (n + m)))
     share = ranks / (n + m)
     worst = float((share * (1.0 - share)).max())
     return Simulated(np.sort(np.abs(paths).max(axis=0)), math.sqrt(worst * (n + m) / (n * m)))

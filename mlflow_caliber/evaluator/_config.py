@@ -119,8 +119,9 @@ class EvaluatorConfig:
     @property
     def drift_methods(self) -> tuple[str, ...]:
         """``drift_method`` as a tuple."""
-        given = [self.drift_method] if isinstance(self.drift_method, str) else self.drift_method
-        _check_list(given, "drift_method")
+        given: Any = [self.drift_method] if isinstance(self.drift_method, str) else self.drift_method
+        if not isinstance(given, Sequence | np.ndarray | pd.Index):
+            raise ConfigError(f"drift_method must be a name or a list of names, got {given!r}.")
         if not len(given):
             raise ConfigError("drift_method must name at least one statistic, got none.")
         return tuple(given)

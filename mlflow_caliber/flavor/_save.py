@@ -45,6 +45,8 @@ def save_model(
     classes: Sequence[Any] | None = None,
     output: str = "frame",
     segment_column: str | None = None,
+    class_prior: Sequence[float] | None = None,
+    profile: Mapping[str, Any] | None = None,
     bundle_base: bool = True,
     signature: ModelSignature | None = None,
     input_example: Any = None,
@@ -83,6 +85,9 @@ def save_model(
     segment_column : str, optional
         Input column that names each row's segment, for the policy's segment thresholds and for the calibrator
         "segmented", which needs it. It need not be a feature of the base model.
+    class_prior, profile : sequence of K floats and mapping, optional
+        Class frequencies and profile of the rows that the calibrator was fitted on, when it is fitted already and those
+        rows are not at hand; from ``calibration_data`` they are computed.
     bundle_base : bool, default True
         False stores a base model given by URI as a reference instead of a copy. An alias, a stage or ``latest`` is
         resolved now: the calibrator is for this very version.
@@ -117,7 +122,14 @@ def save_model(
         model, proba_column=proba_column, classes=classes, bundle_base=bundle_base, save_kwargs=base_save_kwargs
     )
     data = None if calibration_data is None else check_calibration_data(calibration_data)
-    ready = _fitted(base, calibrator, data, policy, pos_label, segment_column)
+    given = {
+        "policy": policy,
+        "pos_label": pos_label,
+        "segment_column": segment_column,
+        "class_prior": class_prior,
+        "profile": profile,
+    }
+    ready = _fitted(base, calibrator, data, given)
     inputs = signature.inputs if signature is not None else input_schema(input_example if data is None else data[0])
     _check_segment_column(ready, inputs)
     mlflow_model = Model() if mlflow_model is None else mlflow_model
@@ -139,7 +151,7 @@ def save_model(
                 or combined_requirements([*base_needs, *(extra_pip_requirements or [])], bool(code_paths)),
                 code_paths=code_paths,
                 metadata=metadata,
-                model_config={"output": output, "abstain_threshold": None},
+                model_config={"output": output, "abstain_threshold": None, "store_uri": None},
             )
         for part in Path(staging).iterdir():
             shutil.move(str(part), path)
@@ -221,22 +233,17 @@ def _fitted(
     base: Base,
     calibrator: str | Calibrates | None,
     data: tuple[Any, NDArray[Any], FloatArray | None] | None,
-    policy: AbstainPolicy | None,
-    pos_label: Any,
-    segment_column: str | None,
+    given: Mapping[str, Any],
 ) -> CalibratedModel:
-    """The model to save: base, fitted calibrator and policy."""
+    """The model to save: base, fitted calibrator and policy; what is not given is as in the model handed in."""
+    policy = given["policy"]
     if not isinstance(policy, AbstainPolicy | None):
         raise InvalidInputError(f"policy must be an AbstainPolicy, got a {type(policy).__name__}.")
-    bare = CalibratedModel(
-        scorer=base.scorer,
-        calibrator=None,
-        policy=policy or base.policy or AbstainPolicy(),
-        pos_label=base.defaults.get("pos_label") if pos_label is None else pos_label,
-        class_prior=base.defaults.get("class_prior"),
-        segment_column=base.defaults.get("segment_column") if segment_column is None else segment_column,
-        profile=base.defaults.get("profile"),
-    )
+    kept: dict[str, Any] = {
+        name: base.defaults.get(name) if given[name] is None else given[name]
+        for name in ("pos_label", "class_prior", "segment_column", "profile")
+    }
+    bare = CalibratedModel(scorer=base.scorer, calibrator=None, policy=policy or base.policy or AbstainPolicy(), **kept)
     wanted = calibrator if calibrator is not None else base.calibrator if base.calibrator is not None else "auto"
     if data is not None:
         return _calibrated_on(bare, wanted, *data)
@@ -270,9 +277,10 @@ def _calibrated_on(
 
 def _readable(calibrator: Calibrates, model: CalibratedModel) -> Calibrates:
     """The calibrator, once it is sure that the saved model will be able to read and use it."""
-    if not hasattr(calibrator, "to_dict"):
+    if isinstance(calibrator, type) or not hasattr(calibrator, "to_dict"):
+        got = f"the class {calibrator.__name__}" if isinstance(calibrator, type) else type(calibrator).__name__
         raise InvalidInputError(
-            f"calibrator must be a name or one of mlflow_caliber's fitted calibrators, got {type(calibrator).__name__}."
+            f"calibrator must be a name or one of mlflow_caliber's calibrators, fitted or not, got {got}."
         )
     try:
         read_calibrator(calibrator.to_dict(), len(model.classes_))

@@ -21,7 +21,7 @@ from mlflow_caliber.metrics._calibration import expected_calibration_error
 from mlflow_caliber.metrics._delong import MacroRanking, auc_interval, macro_ranking
 from mlflow_caliber.metrics._intervals import Interval
 from mlflow_caliber.metrics._ranking import roc_auc
-from mlflow_caliber.metrics._scoring import BrierDecomposition, brier_decomposition, mean_surprise
+from mlflow_caliber.metrics._scoring import BrierDecomposition, brier_decomposition, mean_surprise, weighted_mean
 
 
 def top_label_calibration_error(y_true: ArrayLike, y_proba: ArrayLike, **kwargs: Any) -> float:
@@ -131,7 +131,7 @@ def multiclass_brier_score(y_true: ArrayLike, y_proba: ArrayLike, *, sample_weig
     y, proba = _check_classes(y_true, y_proba)
     weights = check_weights(sample_weight, y.size)
     squares = np.square(proba - np.eye(proba.shape[1])[y]).sum(axis=1)
-    return float(np.average(squares, weights=weights))
+    return weighted_mean(squares, weights)
 
 
 def multiclass_log_loss(y_true: ArrayLike, y_proba: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:

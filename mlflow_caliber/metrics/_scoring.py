@@ -48,7 +48,7 @@ def brier_score(y_true: ArrayLike, y_proba: ArrayLike, *, sample_weight: ArrayLi
     0.05667
     """
     y, p, weights = check_scored_labels(y_true, y_proba, sample_weight)
-    return float(np.average((p - y) ** 2, weights=weights))
+    return weighted_mean((p - y) ** 2, weights)
 
 
 def log_loss(y_true: ArrayLike, y_proba: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
@@ -92,11 +92,16 @@ def log_loss(y_true: ArrayLike, y_proba: ArrayLike, *, sample_weight: ArrayLike 
     return mean_surprise(np.where(y == 1.0, p, 1.0 - p), weights)
 
 
+def weighted_mean(values: FloatArray, weights: FloatArray | None) -> float:
+    """The mean over rows; only the ratios of weights matter, so that sums of great ones do not overflow."""
+    return float(np.average(values, weights=None if weights is None else weights / weights.max()))
+
+
 def mean_surprise(probability_of_outcome: FloatArray, weights: FloatArray | None) -> float:
     """Mean of -ln p, clipped as :func:`log_loss` says."""
     clipped = np.maximum(probability_of_outcome, SMALLEST_PROBABILITY)
     # (0.0 - x, not -x: a perfect score is 0, not -0.)
-    return 0.0 - float(np.average(np.log(clipped), weights=weights))
+    return 0.0 - weighted_mean(np.log(clipped), weights)
 
 
 class BrierDecomposition(NamedTuple):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mlflow_caliber._validation import FloatArray, check_confidence_pair, check_count, check_weights
+from mlflow_caliber._validation import FloatArray, check_confidence_pair, check_count, check_counted_weights
 from mlflow_caliber.metrics._records import ArrayRecord
 from mlflow_caliber.metrics._risk import Groups, Rows, excess, ranked
 
@@ -227,4 +227,4 @@ def augrc(confidence: ArrayLike, correct: ArrayLike, *, sample_weight: ArrayLike
 
 def _checked(confidence: ArrayLike, correct: ArrayLike, sample_weight: ArrayLike | None) -> Groups | Rows:
     conf, right = check_confidence_pair(confidence, correct)
-    return ranked(conf, right, check_weights(sample_weight, conf.size))
+    return ranked(conf, right, check_counted_weights(sample_weight, conf.size))

@@ -154,6 +154,9 @@ def fit_calibrator(
         method = MulticlassCalibrator(method=method) if many else make_calibrator(method)
     if not is_unfitted(method):
         return method
+    if many != isinstance(method, MulticlassCalibrator):
+        wanted = "a MulticlassCalibrator" if many else "a calibrator for two classes"
+        raise InvalidInputError(f"{proba.shape[1]} classes need {wanted}, got {type(method).__name__}.")
     calibrator: Any = clone(method)
     asked = _asked(calibrator, segment)
     if asked and segment is None:
@@ -389,8 +392,7 @@ class CalibratedModel:
         column = self.segment_column
         if column is None or not isinstance(X, pd.DataFrame) or column not in X.columns:
             return None
-        # Segments are names, so a column of numbers is read as text.
-        return X[column].astype(object).map(str, na_action="ignore").to_numpy()
+        return check_segment(X[column], row_count(X))
 
     def _reasons(
         self,

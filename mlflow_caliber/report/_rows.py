@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from mlflow_caliber._validation import FloatArray, check_column
+from mlflow_caliber._validation import FloatArray, check_column, segment_names
 from mlflow_caliber.exceptions import InvalidInputError
 from mlflow_caliber.metrics import Outcomes
 
@@ -73,7 +73,7 @@ def check_rows(
     """The rows that count, and which of the given ones they are."""
     checked = Outcomes(y_true, y_proba, raw=raw, sample_weight=sample_weight)
     weight, n = checked.sample_weight, checked.y_true.size
-    group = None if group is None else check_column(group, "policy_segment", n)
+    group = None if group is None else segment_names(check_column(group, "policy_segment", n))
     rows = Rows(checked.y_true, checked.y_proba, checked.raw, weight, group)
     kept = np.ones(n, dtype=bool) if weight is None else weight > 0.0
     if weight is None:
@@ -87,7 +87,8 @@ def check_segments(segments: Mapping[str, ArrayLike] | pd.DataFrame, kept: NDArr
     """Per column the name of each kept row's segment."""
     slices = {}
     for column, values in segments.items():
-        names = _segment_names(check_column(values, f"segments[{column!r}]", kept.size)[kept])
+        names = segment_names(check_column(values, f"segments[{column!r}]", kept.size)[kept])
+        names[names == None] = MISSING  # noqa: E711 - element by element
         n_distinct = len(set(names))
         if n_distinct > MAX_SEGMENTS_PER_COLUMN:
             raise InvalidInputError(
@@ -96,9 +97,3 @@ def check_segments(segments: Mapping[str, ArrayLike] | pd.DataFrame, kept: NDArr
             )
         slices[str(column)] = names
     return slices
-
-
-def _segment_names(values: NDArray[np.object_]) -> NDArray[np.object_]:
-    names = np.array([str(value) for value in values], dtype=object)
-    names[pd.isna(values)] = MISSING
-    return names

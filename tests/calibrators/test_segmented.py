@@ -101,3 +101,23 @@ def test_what_is_refused():
         make_calibrator("segmented", shrinkage=0.0).fit([0.2, 0.8], [0, 1], segment="a")
     with pytest.raises(InvalidInputError, match="method must be one of auto"):
         make_calibrator("segmented", method="segmented").fit([0.2, 0.8], [0, 1], segment="a")
+
+
+def test_segments_are_named_alike_whatever_their_type_and_company():
+    rng = np.random.default_rng(0)
+    scores, region = rng.random(900), rng.integers(1, 4, 900)
+    y = rng.random(900) < scores ** np.array([0, 0.5, 1.0, 2.0])[region]
+    calibrator = make_calibrator("segmented").fit(scores, y, segment=region)
+    assert list(calibrator.segments_) == ["1", "2", "3"]
+    same = make_calibrator("segmented").fit(scores, y, segment=region.astype(float))
+    assert same.to_dict() == calibrator.to_dict()
+    mixed = np.array([1, 1.0, "1", np.float64(1), np.int8(1), True, None], dtype=object)
+    answers = calibrator.predict(np.full(7, 0.5), segment=mixed)
+    pooled, first = calibrator.predict([0.5])[0], calibrator.predict([0.5], segment="1")[0]
+    assert answers.tolist() == [first] * 5 + [pooled] * 2
+    assert calibrator.predict(np.full(7, 0.5), segment=mixed[::-1]).tolist() == answers[::-1].tolist()
+
+
+def test_a_segment_that_no_utf8_can_hold_is_a_segment():
+    calibrator = make_calibrator("segmented").fit([0.2, 0.8, 0.4, 0.6], [0, 1, 0, 1], segment=["a", "a", "\ud800", "b"])
+    assert "\ud800" in calibrator.segments_

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.stats.contingency import association
 
-from mlflow_caliber.drift import drift_from_profile, drift_report, feature_profile
+from mlflow_caliber.drift import METHODS, drift_from_profile, drift_report, feature_profile
 
 N = 200
 GAP = {"ks", "wasserstein"}
@@ -407,3 +407,20 @@ def test_narrow_floats_are_compared_as_such():
 def test_too_few_rows_to_cut_are_not_called_a_constant():
     report = drift_report(pd.DataFrame({"x": [1.0, 2.0, 3.0]}), pd.DataFrame({"x": [7.0]}), min_rows=1)
     assert report.skipped == {"x": "It has too few different rows in the reference to be cut into cells."}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ([1.0, np.nan] * 250, [1.0, np.nan] * 250),
+        ([1.0] * 250 + [np.nan] * 5, [1.0] * 250),
+        (pd.array([1, None] * 250, dtype="Int64"), pd.array([1, None] * 250, dtype="Int64")),
+    ],
+    ids=["gaps", "gaps on one side", "nullable"],
+)
+def test_one_value_and_gaps(method, before, now):
+    report = drift_report(pd.DataFrame({"flag": before}), pd.DataFrame({"flag": now}), method=method)
+    (column,) = report.columns
+    assert np.isfinite(column.statistic)
+    assert not column.drifted or len(before) != len(now)

@@ -37,7 +37,7 @@ def test_segments_are_a_list_of_names(given, expected):
         ({"drift_method": "kss"}, "got 'kss'. Did you mean 'ks'?"),
         ({"drift_method": ["psi", 3]}, "drift_method must be one of"),
         ({"drift_method": []}, "drift_method must name at least one statistic, got none"),
-        ({"drift_method": 3}, "drift_method must be a list, got 3"),
+        ({"drift_method": 3}, "drift_method must be a name or a list of names, got 3"),
         ({"abstain_threshold": 70}, "abstain_threshold must be a number in [0, 1], got 70."),
         ({"segments": 3}, "segments must be a list, got 3."),
         ({"segments": {"region": 1}}, "segments must be a list, got {'region': 1}."),

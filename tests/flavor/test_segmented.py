@@ -165,6 +165,27 @@ def _ignoring_region(base):
     return make_pipeline(make_column_transformer(("passthrough", ["age"])), base).fit(frame, ["no", "yes"])
 
 
+@pytest.fixture(scope="module")
+def numbered(base, rows, isolated):
+    """A model whose segments are whole numbers."""
+    cal = rows[1000:2000].assign(region=np.where(rows["region"][1000:2000] == "north", 1, 2))
+    info = caliber.log_model(
+        base, calibrator="segmented", calibration_data=(cal[FEATURES], cal["late"]), segment_column="region"
+    )
+    return info.model_uri
+
+
+def test_one_gap_makes_integers_floats_and_changes_no_segment(numbered, new):
+    whole = new[FEATURES].assign(region=np.where(new["region"] == "north", 1, 2))
+    gap = whole.astype({"region": float})
+    gap.loc[0, "region"] = np.nan
+    model = caliber.load_model(numbered)
+    np.testing.assert_array_equal(model.predict_proba(gap)[1:], model.predict_proba(whole)[1:])
+    result = caliber.recalibrate(numbered, gap.assign(late=new["late"]), "late")
+    assert list(caliber.load_model(result.model_uri).calibrator.segments_) == ["1", "2"]
+    assert result.log_loss_after == pytest.approx(result.log_loss_before, abs=0.02)
+
+
 def test_the_command_judges_what_is_served(uri, new, tmp_path):
     from click.testing import CliRunner
 

@@ -5,13 +5,20 @@ import math
 import numpy as np
 import pytest
 
-from mlflow_caliber.exceptions import OneClassError
+from mlflow_caliber.exceptions import InvalidInputError, OneClassError
 from mlflow_caliber.metrics import (
+    augrc,
+    aurc,
     brier_decomposition,
     brier_score,
+    e_aurc,
     expected_calibration_error,
     log_loss,
+    multiclass_brier_score,
+    multiclass_log_loss,
+    risk_coverage_curve,
     roc_auc,
+    smooth_calibration_error,
 )
 
 
@@ -55,3 +62,34 @@ def test_recalibration_wins_back_the_miscalibration():
     plain, bent = brier_decomposition(y, p), brier_decomposition(y, p**3)
     assert bent[1:] == pytest.approx(plain[1:])
     assert bent.miscalibration > plain.miscalibration
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e307])
+def test_only_ratios_of_weights_matter(scale):
+    rng = np.random.default_rng(0)
+    p, w = rng.random(50), rng.random(50)
+    y = (rng.random(50) < p).astype(int)
+    matrix = np.column_stack((1.0 - p, p))
+    for metric, scores in (
+        (brier_score, p),
+        (log_loss, p),
+        (multiclass_brier_score, matrix),
+        (multiclass_log_loss, matrix),
+    ):
+        expected = metric(y, scores, sample_weight=w)
+        assert metric(y, scores, sample_weight=w * scale) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("metric", [aurc, e_aurc, augrc, risk_coverage_curve])
+def test_weights_that_count_rows_have_an_end(metric):
+    with pytest.raises(InvalidInputError, match=r"sample_weight must not exceed 1e\+100, got a maximum of 1e\+308"):
+        metric([0.5, 0.7], [0, 1], sample_weight=[1.0, 1e308])
+
+
+@pytest.mark.parametrize("metric", [smooth_calibration_error, expected_calibration_error, brier_score])
+def test_what_a_mask_hides_is_not_read(metric):
+    y, p = np.array([0, 1, 1]), np.ma.masked_array([0.1, 0.9, 0.3], mask=[0, 0, 1])
+    with pytest.raises(InvalidInputError, match="y_proba must be finite, got 1 NaN or infinite of 3 values"):
+        metric(y, p)
+    with pytest.raises(InvalidInputError, match="y_true must be finite, got 1 NaN or infinite of 3 values"):
+        metric(np.ma.masked_array(y, mask=[0, 1, 0]), p.data)
