@@ -19,7 +19,7 @@ from mlflow_caliber._validation import check_choice, check_known_keys
 from mlflow_caliber.exceptions import ConfigError, InvalidInputError
 from mlflow_caliber.metrics import METRIC_PREFIX, METRICS
 
-__all__ = ["SHAPE", "check_section", "find_config", "json_schema", "read_config"]
+__all__ = ["ENVIRONMENT_VARIABLE", "FILE_NAME", "SHAPE", "check_section", "find_config", "json_schema", "read_config"]
 
 FILE_NAME = "caliber.yaml"
 ENVIRONMENT_VARIABLE = "CALIBER_CONFIG"
@@ -106,6 +106,24 @@ class Choice:
     def schema(self) -> dict[str, Any]:
         """JSON Schema."""
         return {"enum": list(self.choices), **_given({"default": self.default})}
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Yes or no."""
+
+    about: str
+    default: bool | None = None
+
+    def check(self, value: Any, where: str) -> bool:
+        """The answer itself."""
+        if not isinstance(value, bool):
+            raise ConfigError(f"{where} must be true or false, got {value!r}.")
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        """JSON Schema."""
+        return {"type": "boolean", **_given({"default": self.default})}
 
 
 @dataclass(frozen=True)
@@ -285,6 +303,47 @@ _TARGET = Keys(
     },
     required=("rules",),
 )
+_VARIABLE = "[A-Za-z_][A-Za-z0-9_]*"
+_ALERTS = Keys(
+    "Who is told of alarms. Secrets stay in the environment: only the names of their variables stand here.",
+    {
+        "log": Flag("Whether the log of the process gets every alert.", default=True),
+        "webhook": Keys(
+            "An address that gets each alert as signed JSON.",
+            {
+                "url": Word("Where to.", r"https?://\S+"),
+                "secret_env": Word("The environment variable with the secret, `whsec_...`.", _VARIABLE),
+            },
+            required=("url", "secret_env"),
+        ),
+        "slack": Keys(
+            "A Slack channel.",
+            {"url_env": Word("The environment variable with the URL of the incoming webhook.", _VARIABLE)},
+            required=("url_env",),
+        ),
+    },
+)
+_LIVE = Keys(
+    "Watching live models.",
+    {
+        "window_days": Number("The monitor looks at the predictions of so many days,", above=0.0, default=7.0),
+        "max_rows": Count("of which it reads the last so many.", at_least=1, default=100_000),
+        "min_rows": Count("Fewer rows decide nothing.", at_least=1, default=100),
+        "drift_share": Number("The share of drifted features that is an alarm.", above=0.0, default=0.3),
+        "silence_outcomes_days": Number("No outcome for longer is an alarm.", above=0.0, default=3.0),
+        "silence_predictions_days": Number("No prediction for longer is an alarm.", above=0.0, default=1.0),
+        "silence_replicas_minutes": Number(
+            "Serving processes that all say nothing for longer are an alarm.", above=0.0, default=5.0
+        ),
+        "lag_minutes": Number("What is recorded has to be learned within this time.", above=0.0, default=15.0),
+        "cooldown_hours": Number("An alarm that stays open is told again after so long.", above=0.0, default=24.0),
+        "resolve_after_minutes": Number(
+            "An alarm is over when its cause was not seen for so long.", at_least=0.0, default=10.0
+        ),
+        "monitor_every_seconds": Number("How often the monitor looks.", at_least=1.0, default=60.0),
+        "alerts": _ALERTS,
+    },
+)
 SHAPE = Keys(
     "caliber.yaml",
     {
@@ -299,6 +358,7 @@ SHAPE = Keys(
             },
             required=("targets",),
         ),
+        "live": _LIVE,
     },
 )
 """The shape of ``caliber.yaml``: every key, its kind, its default and what it is for."""

@@ -8,6 +8,9 @@
   x EvidenceError (ValueError)       evidence that is missing, stale, or about another model
   x OptionalDependencyError (RuntimeError)  an optional package that is missing or does not work
   x PromotionError (RuntimeError)    a promotion or rollback that was refused or overtaken
+  x StoreError (RuntimeError)        a store that is away, busy, or not a store
+    + SchemaVersionError             a store of an older or newer schema
+    + LeaseLostError                 somebody else learns from the stream now
   x UnsupportedModelError (TypeError)  a base model whose probabilities cannot be found
 
 The numerics raise these; the MLflow glue turns them into ``MlflowException`` with an ``error_code``
@@ -23,10 +26,13 @@ __all__ = [
     "ConfigError",
     "EvidenceError",
     "InvalidInputError",
+    "LeaseLostError",
     "OneClassError",
     "OptionalDependencyError",
     "PromotionError",
+    "SchemaVersionError",
     "StateError",
+    "StoreError",
     "UnsupportedModelError",
 ]
 
@@ -65,6 +71,18 @@ class PromotionError(CaliberError, RuntimeError):
     def __init__(self, message: str, decision: Any = None) -> None:
         super().__init__(message)
         self.decision = decision
+
+
+class StoreError(CaliberError, RuntimeError):
+    """A store that is away, busy, or not a store; nothing of the transaction was kept."""
+
+
+class SchemaVersionError(StoreError):
+    """A store of an older or newer schema than this package works with."""
+
+
+class LeaseLostError(StoreError):
+    """Somebody else learns from the stream now; nothing was written."""
 
 
 class UnsupportedModelError(CaliberError, TypeError):

@@ -131,9 +131,11 @@ def test_shown_commands_exist(page: Path) -> None:
             words = shlex.split(line.removeprefix("$ "), comments=True)
             if words[:1] != ["mlflow-caliber"] or len(words) < 2 or words[1].startswith("-"):
                 continue
-            assert words[1] in known, f"{page.name} shows {line!r}"
+            depth = next((n for n in (2, 1) if " ".join(words[1 : n + 1]) in known), 0)
+            assert depth, f"{page.name} shows {line!r}"
+            name = " ".join(words[1 : depth + 1])
             try:
-                known[words[1]].make_context(words[1], words[2:])
+                known[name].make_context(name, words[depth + 1 :])
             except (click.MissingParameter, click.NoSuchOption) as error:
                 pytest.fail(f"{page.name} shows {line!r}: {error.format_message()}")
             except (click.BadParameter, click.exceptions.Exit):

@@ -12,6 +12,10 @@ from mlflow_caliber.cli._doctor import doctor
 from mlflow_caliber.cli._gate import gate, promote, rollback
 from mlflow_caliber.cli._recalibrate import recalibrate
 from mlflow_caliber.cli._report import report
+from mlflow_caliber.cli._revision import revision
+from mlflow_caliber.cli._status import status
+from mlflow_caliber.cli._store import outcomes, store
+from mlflow_caliber.cli._worker import worker
 
 __all__ = ["main"]
 
@@ -27,8 +31,8 @@ Exit codes:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
 @click.version_option(__version__, prog_name="mlflow-caliber")
 def main() -> None:
-    """The reliability layer of MLflow: measure, gate, promote, roll back, recalibrate."""
+    """The reliability layer of MLflow: measure, gate, promote, roll back, recalibrate, learn live."""
 
 
-for command in (report, gate, promote, rollback, recalibrate, doctor):
+for command in (report, gate, promote, rollback, recalibrate, worker, status, revision, outcomes, store, doctor):
     main.add_command(command)

@@ -14,6 +14,7 @@ business of its own MLflow flavor.
 
 from mlflow_caliber.flavor._load import _load_pyfunc, load_model
 from mlflow_caliber.flavor._recalibrate import Recalibration, recalibrate
+from mlflow_caliber.flavor._replace import replace_calibrator
 from mlflow_caliber.flavor._save import log_model, save_model
 from mlflow_caliber.flavor._signature import OUTPUT_MODES
 
@@ -24,5 +25,6 @@ __all__ = [
     "load_model",
     "log_model",
     "recalibrate",
+    "replace_calibrator",
     "save_model",
 ]

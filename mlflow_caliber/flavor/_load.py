@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,13 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
 from mlflow_caliber._validation import check_unit_interval, row_count
 from mlflow_caliber.abstain import AbstainPolicy
-from mlflow_caliber.calibrators import calibrator_from_dict
-from mlflow_caliber.exceptions import CaliberError, InvalidInputError, StateError
+from mlflow_caliber.exceptions import CaliberError, InvalidInputError, OptionalDependencyError, StateError
 from mlflow_caliber.flavor._ids import new_prediction_ids
-from mlflow_caliber.flavor._serving import speed_up_scoring_server
+from mlflow_caliber.flavor._serving import in_scoring_server, speed_up_scoring_server
 from mlflow_caliber.flavor._signature import check_output_mode
 from mlflow_caliber.flavor._state import FLAVOR_NAME, FORMAT_VERSION, check_reference, read_state, revision_of
 from mlflow_caliber.model import CalibratedModel, Calibrates
+from mlflow_caliber.online import read_any
 from mlflow_caliber.scorers import scorer_from_path
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "read_model",
 ]
 
+STORE_URI = "MLFLOW_CALIBER_STORE_URI"
 _logger = logging.getLogger(__name__)
 
 
@@ -68,6 +70,7 @@ def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> Calib
     """MLflow's entry: the model behind ``mlflow.pyfunc.load_model`` and ``mlflow models serve``."""
     speed_up_scoring_server()
     config = model_config or {}
+    store_uri = config.get("store_uri") or (os.environ.get(STORE_URI) if in_scoring_server() else None)
     try:
         # A wrong setting is refused when the model is loaded, not at the first request.
         output = check_output_mode(config.get("output") or "frame")
@@ -75,7 +78,16 @@ def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> Calib
         threshold = None if threshold is None else check_unit_interval(threshold, "abstain_threshold")
     except CaliberError as error:
         raise MlflowException(f"model_config: {error}", error_code=INVALID_PARAMETER_VALUE) from error
-    return CaliberPyfunc(read_model(Path(path), strict=False), output, threshold, path=str(path))
+    model = read_model(Path(path), strict=False)
+    if store_uri is None:
+        return CaliberPyfunc(model, output, threshold, path=path)
+    try:
+        from mlflow_caliber.flavor._linked import LinkedPyfunc
+    except ImportError as error:
+        raise OptionalDependencyError(
+            f"A store of predictions needs SQLAlchemy and Alembic: pip install 'mlflow-caliber[live]' ({error})."
+        ) from error
+    return LinkedPyfunc(model, output, threshold, path=path, store_uri=store_uri)
 
 
 class RefusedRequest(MlflowException):
@@ -117,21 +129,22 @@ class CaliberPyfunc:
         given = {name: value for name, value in (params or {}).items() if value is not None}
         try:
             output = check_output_mode(given.get("output", self.output))
-            segment = given.get("segment")
-            if output == "label":
-                return self.model.predict(data, segment=segment)
-            if output == "proba":
-                return self.model.predict_proba(data, segment=segment)
-            return self.model.predict_frame(
-                data,
-                segment=segment,
-                abstain_threshold=given.get("abstain_threshold", self.abstain_threshold),
-                prediction_id=new_prediction_ids(row_count(data)),
+            return self._answer(
+                data, output, given.get("segment"), given.get("abstain_threshold", self.abstain_threshold)
             )
         except CaliberError as error:
             _logger.warning("Refused a request: %s Cause: %r", error, error.__cause__)
             # `from None`: the cause may quote the client's data, and MLflow sends stack traces along.
             raise RefusedRequest(str(error)) from None
+
+    def _answer(self, data: Any, output: str, segment: Any, threshold: float | None) -> Any:
+        if output == "label":
+            return self.model.predict(data, segment=segment)
+        if output == "proba":
+            return self.model.predict_proba(data, segment=segment)
+        return self.model.predict_frame(
+            data, segment=segment, abstain_threshold=threshold, prediction_id=new_prediction_ids(row_count(data))
+        )
 
 
 def flavor_conf(path: Path) -> dict[str, Any]:
@@ -155,7 +168,7 @@ def base_folder(path: Path, conf: dict[str, Any]) -> Path:
 
 def read_calibrator(state: Any, n_classes: int) -> Calibrates:
     """A saved calibrator, tried on the number of classes that it is there for."""
-    calibrator = calibrator_from_dict(state)
+    calibrator = read_any(state)
     try:
         calibrator.predict(np.full((1, n_classes), 1.0 / n_classes) if n_classes > 2 else [0.5])
     except InvalidInputError as error:

@@ -9,8 +9,6 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow import MlflowClient
-from mlflow.models import Model
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
@@ -18,7 +16,7 @@ from mlflow_caliber._validation import FloatArray
 from mlflow_caliber.abstain import AbstainPolicy
 from mlflow_caliber.exceptions import InvalidInputError, OneClassError
 from mlflow_caliber.flavor._load import base_folder, flavor_conf, read_model
-from mlflow_caliber.flavor._requirements import read_requirements
+from mlflow_caliber.flavor._replace import carried_over, tag_lineage
 from mlflow_caliber.flavor._save import check_calibration_data, log_model
 from mlflow_caliber.flavor._state import revision_of
 from mlflow_caliber.flavor._uris import pin_uri
@@ -136,7 +134,7 @@ def recalibrate(
     source = pin_uri(model_uri)
     folder = Path(mlflow.artifacts.download_artifacts(source.uri))
     conf = flavor_conf(folder)
-    carried = {**_carried(folder, conf), **log_kwargs}
+    carried = {**carried_over(folder, conf), **log_kwargs}
     if "signature" not in log_kwargs and carried["segment_column"] != conf.get("segment_column"):
         carried["signature"] = None  # the parent's may lack that column; the new rows have it
     parent = replace(read_model(folder, strict=False), segment_column=carried["segment_column"])
@@ -173,7 +171,8 @@ def recalibrate(
         ece_before=_ece(rows, before, parent),
         ece_after=_ece(rows, after, parent),
     )
-    _tag_lineage(result)
+    if version is not None and registered_as is not None:
+        tag_lineage(registered_as, version, result.revision, source.version)
     return result
 
 
@@ -275,29 +274,3 @@ def _ece(rows: _Rows, proba: FloatArray, model: CalibratedModel) -> float:
         return float(top_label_calibration_error(rows.codes, proba, sample_weight=rows.weights))
     positive = model.pos_index
     return float(expected_calibration_error(rows.codes == positive, proba[:, positive], sample_weight=rows.weights))
-
-
-def _carried(folder: Path, conf: dict[str, Any]) -> dict[str, Any]:
-    """What a new version keeps of its parent."""
-    meta = Model.load(str(folder))
-    code = meta.flavors["python_function"].get("code")
-    return {
-        **{key: conf.get(key) for key in ("pos_label", "proba_column", "classes", "segment_column")},
-        "signature": meta.signature,
-        "output": meta.flavors["python_function"].get("config", {}).get("output", "frame"),
-        "metadata": meta.metadata,
-        "extra_pip_requirements": read_requirements(folder),
-        "code_paths": [str(part) for part in sorted((folder / code).iterdir())] if code else None,
-    }
-
-
-def _tag_lineage(result: Recalibration) -> None:
-    """Write the lineage where people look for it: on the new model version."""
-    if result.version is None or result.registered_model_name is None:
-        return
-    client = MlflowClient()
-    tags = {"caliber_calibrator_revision": result.revision}
-    if result.parent_version is not None:
-        tags["caliber_parent_version"] = result.parent_version
-    for key, value in tags.items():
-        client.set_model_version_tag(result.registered_model_name, result.version, key, value)

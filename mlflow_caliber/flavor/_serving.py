@@ -19,10 +19,15 @@ import pandas as pd
 
 from mlflow_caliber.model import FRAME_COLUMNS
 
-__all__ = ["speed_up_scoring_server"]
+__all__ = ["frame_json", "in_scoring_server", "speed_up_scoring_server"]
 
 _SERVER = "mlflow.pyfunc.scoring_server"
 _WRITER = "predictions_to_json"
+
+
+def in_scoring_server() -> bool:
+    """Whether this process is a worker of ``mlflow models serve``."""
+    return f"{_SERVER}.app" in sys.modules
 
 
 def speed_up_scoring_server() -> None:
@@ -31,7 +36,7 @@ def speed_up_scoring_server() -> None:
     Should MLflow rename its function, nothing is found to replace and its own writer stays.
     """
     server = sys.modules.get(_SERVER)
-    if f"{_SERVER}.app" not in sys.modules or not hasattr(server, _WRITER):
+    if not in_scoring_server() or not hasattr(server, _WRITER):
         return
     original = getattr(server, _WRITER)
     if not hasattr(original, "__wrapped__"):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,7 +18,22 @@ from mlflow_caliber.cli._doctor import EXTRAS, REQUIRED, find_missing, find_prob
 from mlflow_caliber.exceptions import ConfigError, EvidenceError, OneClassError, PromotionError
 from mlflow_caliber.report import reliability_report
 
-COMMANDS = ["report", "gate", "promote", "rollback", "recalibrate", "doctor"]
+COMMANDS = [
+    *("report", "gate", "promote", "rollback", "recalibrate", "worker", "outcomes", "status", "doctor"),
+    *(f"revision {name}" for name in ("list", "show", "pin", "unpin", "undo", "save")),
+    *(f"store {name}" for name in ("upgrade", "import", "export", "compact")),
+]
+
+
+def found(group=main, path=""):
+    """Commands by their full names."""
+    leaves = {}
+    for name, command in group.commands.items():
+        full = f"{path}{name}"
+        leaves |= found(command, f"{full} ") if isinstance(command, click.Group) else {full: command}
+    return leaves
+
+
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 
 
@@ -26,12 +42,12 @@ def run(*arguments):
 
 
 def test_the_commands():
-    assert sorted(main.commands) == sorted(COMMANDS)
+    assert sorted(found()) == sorted(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example_and_json(command):
-    result = run(command, "--help")
+    result = run(*command.split(), "--help")
     assert result.exit_code == 0
     assert re.search(rf"Example:\n  +mlflow-caliber {command}\b", result.stdout)
     assert "--json" in result.stdout
@@ -39,12 +55,11 @@ def test_help_has_an_example_and_json(command):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_example_is_a_valid_call(command):
-    example = re.search(r"Example:\n +mlflow-caliber (.*)", run(command, "--help").stdout)[1].split()[1:]
+    example = re.search(r"Example:\n +mlflow-caliber (.*)", run(*command.split(), "--help").stdout)[1].split()
+    example = example[len(command.split()) :]
     # Names of files are for the reader; everything else has to parse.
-    parameters = [p for p in main.commands[command].params if p.name != "data"]
-    given = [word for word in example if not word.endswith(".parquet")]
-    import click
-
+    parameters = [p for p in found()[command].params if p.name not in ("data", "file")]
+    given = [word for word in example if not word.endswith((".parquet", ".csv"))]
     parser = click.Command(command, params=parameters)
     with parser.make_context(command, given) as context:
         assert context.args == []

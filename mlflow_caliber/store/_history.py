@@ -1,0 +1,179 @@
+"""Old rows become statistics of their day."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from mlflow_caliber._validation import check_count
+from mlflow_caliber.store._base import StreamBase
+from mlflow_caliber.store._checks import check_time
+from mlflow_caliber.store._record import chunks, locked_stream
+from mlflow_caliber.store._schema import history, learners, outcomes, predictions, reviews
+
+if TYPE_CHECKING:
+    from mlflow_caliber.metrics import ScoreStatistics
+
+__all__ = ["HistoryDay", "HistoryPart"]
+
+# Whose probability, and in which column it is.
+_SCORES = {"raw": "raw_probability", "base": "base_probability", "served": "probability"}
+# A day's statistics stay below some 100 kB of JSON; days add up to any number of rows.
+_EXACT_UP_TO = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoryDay:
+    """The compacted predictions of one day (UTC, by ``predicted_at``): ``n`` in all, ``unlabelled`` without outcome.
+
+    ``raw``, ``base`` and ``served`` are the statistics of the labelled ones, which merge with those of other days.
+    With two classes they are about the positive class, else about the predicted one and whether it was right.
+    """
+
+    day: str
+    n: int
+    unlabelled: int
+    raw: ScoreStatistics
+    base: ScoreStatistics
+    served: ScoreStatistics
+
+
+class HistoryPart(StreamBase):
+    """Retention."""
+
+    def compact(self, before: float, *, batch: int = 5_000) -> int:
+        """Turn predictions recorded before that time, and their outcomes, into :meth:`history`, and delete them.
+
+        A prediction stays while it, or an outcome of it, is younger or not learned yet (where somebody learns).
+        Outcomes of that age without a prediction are deleted, and so are the reviews of deleted predictions. Ids
+        that are gone are no longer known: sent again, they are recorded again.
+
+        Parameters
+        ----------
+        before : float
+            Seconds since 1970, compared with ``recorded_at``.
+        batch : int
+            Rows in one transaction.
+
+        Returns
+        -------
+        int
+            How many predictions were compacted.
+
+        Examples
+        --------
+        >>> from mlflow_caliber.store import Outcome, Prediction, open_store
+        >>> stream = open_store("sqlite://", clock=lambda: 1000.0).stream("churn", "1", classes=[0, 1])
+        >>> said = Prediction(prediction_id="a", predicted_at=0.0, raw_probability=0.9, base_probability=0.8,
+        ...                   probability=0.8, prediction=1, confidence=0.8)
+        >>> _ = stream.record([said, Outcome(prediction_id="a", outcome=1, observed_at=60.0)])
+        >>> stream.compact(before=2000.0), stream.counts().predictions
+        (1, 0)
+        >>> stream.history()[0].day, stream.history()[0].served.n
+        ('1970-01-01', 1)
+        """
+        before, batch = check_time(before, "before"), check_count(batch, "batch")
+        compacted, after = 0, 0
+        while True:
+            with self._database.write() as connection:
+                locked_stream(connection, self._id)
+                learned = self._learned(connection)
+                old = self._old_predictions(connection, before, learned, after, batch)
+                gone = self._settled(connection, old, before, learned)
+                self._add_to_history(connection, gone)
+                self._delete(connection, [row for row, _ in gone])
+                compacted += len(gone)
+                if len(old) < batch:
+                    self._delete_orphans(connection, before, learned)
+                    return compacted
+                after = old[-1]["seq"]
+
+    def history(self) -> tuple[HistoryDay, ...]:
+        """The compacted days, the oldest first."""
+        query = sa.select(history).where(history.c.stream_id == self._id).order_by(history.c.day)
+        with self._database.read() as connection:
+            return tuple(_day(row) for row in connection.execute(query).mappings())
+
+    def _learned(self, connection: Connection) -> int | None:
+        return connection.execute(sa.select(learners.c.position).where(learners.c.stream_id == self._id)).scalar()
+
+    def _old_predictions(
+        self, connection: Connection, before: float, learned: int | None, after: int, limit: int
+    ) -> Sequence[RowMapping]:
+        names = ("seq", "prediction_id", "predicted_at", "prediction", *_SCORES.values())
+        old = [predictions.c.stream_id == self._id, predictions.c.seq > after, predictions.c.recorded_at < before]
+        if learned is not None:
+            old.append(predictions.c.seq <= learned)
+        query = sa.select(*(predictions.c[name] for name in names)).where(*old)
+        return connection.execute(query.order_by(predictions.c.seq).limit(limit)).mappings().all()
+
+    def _settled(
+        self, connection: Connection, rows: Sequence[RowMapping], before: float, learned: int | None
+    ) -> list[tuple[RowMapping, str | None]]:
+        """The predictions of which nothing is young or unlearned, with their last outcomes."""
+        last: dict[str, str] = {}
+        busy: set[str] = set()
+        for ids in chunks(row["prediction_id"] for row in rows):
+            of_these = (outcomes.c.stream_id == self._id) & outcomes.c.prediction_id.in_(ids)
+            found = connection.execute(sa.select(outcomes).where(of_these)).mappings()
+            for row in sorted(found, key=lambda row: row["seq"]):
+                last[row["prediction_id"]] = row["outcome"]
+                if row["recorded_at"] >= before or (learned is not None and row["seq"] > learned):
+                    busy.add(row["prediction_id"])
+        return [(row, last.get(row["prediction_id"])) for row in rows if row["prediction_id"] not in busy]
+
+    def _add_to_history(self, connection: Connection, rows: Iterable[tuple[RowMapping, str | None]]) -> None:
+        days: dict[str, list[tuple[RowMapping, str | None]]] = {}
+        for row, outcome in rows:
+            day = datetime.fromtimestamp(row["predicted_at"], UTC).strftime("%Y-%m-%d")
+            days.setdefault(day, []).append((row, outcome))
+        for day, of_day in days.items():
+            this = (history.c.stream_id == self._id) & (history.c.day == day)
+            before = connection.execute(sa.select(history).where(this)).mappings().first()
+            labelled = [(row, outcome) for row, outcome in of_day if outcome is not None]
+            values = {
+                "n": len(of_day) + (before["n"] if before else 0),
+                "unlabelled": len(of_day) - len(labelled) + (before["unlabelled"] if before else 0),
+                "statistics": self._statistics(labelled, before["statistics"] if before else None),
+            }
+            if before:
+                connection.execute(sa.update(history).where(this).values(values))
+            else:
+                connection.execute(sa.insert(history).values(stream_id=self._id, day=day, **values))
+
+    def _statistics(
+        self, rows: Sequence[tuple[RowMapping, str]], before: Mapping[str, Any] | None
+    ) -> dict[str, dict[str, Any]]:
+        from mlflow_caliber.metrics import ScoreStatistics  # whoever only records does without it
+
+        happened = [outcome == (self.positive or row["prediction"]) for row, outcome in rows]
+        summed = {}
+        for name, column in _SCORES.items():
+            new = ScoreStatistics(exact_up_to=_EXACT_UP_TO).update(happened, [row[column] for row, _ in rows])
+            summed[name] = (new + ScoreStatistics.from_dict(before[name]) if before else new).to_dict()
+        return summed
+
+    def _delete(self, connection: Connection, rows: Sequence[RowMapping]) -> None:
+        for ids in chunks(row["prediction_id"] for row in rows):
+            for table in (predictions, outcomes, reviews):
+                gone = (table.c.stream_id == self._id) & table.c.prediction_id.in_(ids)
+                connection.execute(sa.delete(table).where(gone))
+
+    def _delete_orphans(self, connection: Connection, before: float, learned: int | None) -> None:
+        same = (predictions.c.stream_id == self._id) & (predictions.c.prediction_id == outcomes.c.prediction_id)
+        orphans = [outcomes.c.stream_id == self._id, outcomes.c.recorded_at < before, ~sa.exists().where(same)]
+        if learned is not None:
+            orphans.append(outcomes.c.seq <= learned)
+        connection.execute(sa.delete(outcomes).where(*orphans))
+
+
+def _day(row: RowMapping) -> HistoryDay:
+    from mlflow_caliber.metrics import ScoreStatistics
+
+    statistics = {name: ScoreStatistics.from_dict(row["statistics"][name]) for name in _SCORES}
+    return HistoryDay(day=row["day"], n=row["n"], unlabelled=row["unlabelled"], **statistics)

@@ -1,0 +1,119 @@
+"""Events as rows of the tables, and back: every value is checked on the way in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from mlflow_caliber._validation import check_choice, check_flag, check_unit_interval
+from mlflow_caliber.exceptions import InvalidInputError
+from mlflow_caliber.store._checks import check_json, check_name, check_stored_text, check_time, label_text, shown
+from mlflow_caliber.store._values import Outcome, Prediction
+
+__all__ = [
+    "OUTCOME_FIELDS",
+    "PREDICTION_FIELDS",
+    "as_outcome",
+    "as_prediction",
+    "kept_content",
+    "kept_id",
+    "outcome_row",
+    "prediction_row",
+]
+
+# The columns have the fields' names.
+PREDICTION_FIELDS = tuple(field.name for field in fields(Prediction))
+OUTCOME_FIELDS = tuple(field.name for field in fields(Outcome))
+SOURCES = ("observed", "review", "audit")
+_KEPT = 1_000
+
+
+def prediction_row(event: Prediction, classes: Sequence[str] | None) -> dict[str, Any]:
+    """The checked columns of a prediction."""
+    return {
+        "prediction_id": check_name(event.prediction_id, "prediction_id"),
+        "predicted_at": check_time(event.predicted_at, "predicted_at"),
+        "raw_probability": check_unit_interval(event.raw_probability, "raw_probability"),
+        "base_probability": check_unit_interval(event.base_probability, "base_probability"),
+        "probability": check_unit_interval(event.probability, "probability"),
+        "prediction": label_text(event.prediction, classes, "prediction"),
+        "confidence": check_unit_interval(event.confidence, "confidence"),
+        "abstained": check_flag(event.abstained, "abstained"),
+        "reason": check_stored_text(event.reason, "reason"),
+        "segment": None if event.segment is None else check_stored_text(event.segment, "segment"),
+        "calibrator_revision": check_stored_text(event.calibrator_revision, "calibrator_revision"),
+        "probabilities": _probabilities(event.probabilities, classes),
+        "features": _features(event.features),
+    }
+
+
+def outcome_row(event: Outcome, classes: Sequence[str] | None) -> dict[str, Any]:
+    """The checked columns of an outcome."""
+    return {
+        "prediction_id": check_name(event.prediction_id, "prediction_id"),
+        "outcome": label_text(event.outcome, classes, "outcome"),
+        "observed_at": check_time(event.observed_at, "observed_at"),
+        "source": check_choice(event.source, "source", SOURCES),
+    }
+
+
+def as_prediction(row: Mapping[str, Any]) -> Prediction:
+    """The prediction of a row of the table."""
+    values = {name: row[name] for name in PREDICTION_FIELDS}
+    probabilities = values["probabilities"]
+    return Prediction(**{**values, "probabilities": None if probabilities is None else tuple(probabilities)})
+
+
+def as_outcome(row: Mapping[str, Any]) -> Outcome:
+    """The outcome of a row of the table."""
+    return Outcome(**{name: row[name] for name in OUTCOME_FIELDS})
+
+
+def kept_id(value: Any) -> str:
+    """An id of any kind as a text that can be stored."""
+    return _harmless(value if isinstance(value, str) else repr(value))
+
+
+def kept_content(event: Prediction | Outcome) -> dict[str, Any]:
+    """A refused event as JSON that can be stored, whatever came."""
+    return {name: _kept(value) for name, value in vars(event).items()}
+
+
+def _kept(value: Any) -> Any:
+    if isinstance(value, Mapping) or (isinstance(value, Sequence) and not isinstance(value, (str, bytes))):
+        try:
+            content = check_json(value, "content")
+        except InvalidInputError:
+            return _harmless(repr(value))
+        return content if len(repr(content)) <= _KEPT else _harmless(repr(content))
+    if value is None or isinstance(value, (bool, int)):
+        return value if value is None or abs(value) < 1 << 53 else _harmless(repr(value))
+    if isinstance(value, float):
+        return value if -1e308 < value < 1e308 else repr(value)
+    return _harmless(value if isinstance(value, str) else repr(value))
+
+
+def _harmless(text: str) -> str:
+    return text[:_KEPT].replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+
+
+def _probabilities(values: Any, classes: Sequence[str] | None) -> list[float] | None:
+    if values is None:
+        return None
+    if isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__len__"):
+        raise InvalidInputError(f"probabilities must be a list of numbers, got {shown(values)}.")
+    numbers = [check_unit_interval(value, "each of probabilities") for value in values]
+    if classes is not None and len(numbers) != len(classes):
+        raise InvalidInputError(f"probabilities must have one number a class, {len(classes)}, got {len(numbers)}.")
+    if abs(sum(numbers) - 1.0) > 1e-3:
+        raise InvalidInputError(f"probabilities must sum to 1, got {sum(numbers):.6g}.")
+    return numbers
+
+
+def _features(values: Any) -> Any:
+    if values is None:
+        return None
+    if not isinstance(values, Mapping):
+        raise InvalidInputError(f"features must map names to values, got {shown(values)}.")
+    return check_json(values, "features")
