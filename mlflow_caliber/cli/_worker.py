@@ -37,7 +37,7 @@ def _number(name: str, default: float, text: str, low: float = 0.0) -> Callable[
 @click.option("--every-outcomes", type=click.IntRange(min=1), default=100, show_default=True, help="Publish so often,")
 @_number("--every-seconds", 60.0, "or after so long.")
 @_number("--horizon-days", 30.0, "Wait no longer for an outcome.")
-@_number("--max-harm", 10.0, "Nats that it may cost against the shipped model.")
+@_number("--max-harm", 25.0, "Nats that it may cost against the shipped model.")
 @_number("--lease-seconds", 30.0, "Another worker may take over after so long.", low=1.0)
 @click.option("--config", metavar="FILE", help="caliber.yaml with a section live [CALIBER_CONFIG, ./caliber.yaml].")
 @click.option("--once", is_flag=True, help="Learn what is there, then stop.")

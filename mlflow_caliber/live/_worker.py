@@ -45,7 +45,7 @@ class WorkerSettings:
         or once so much time has passed and there is anything new.
     horizon : float, default=30 days
         Seconds after which an outcome is not waited for any more.
-    max_harm : float, default=10
+    max_harm : float, default=25
         Nats that serving may have cost against the shipped model, over all learned outcomes. Beyond it the shipped
         calibrator is pinned and the alarm ``harm`` raised; only a person lets go of it.
     lease : float, default=30
@@ -60,7 +60,7 @@ class WorkerSettings:
     every_outcomes: int = 100
     every_seconds: float = 60.0
     horizon: float = 30.0 * _DAY
-    max_harm: float = 10.0
+    max_harm: float = 25.0
     lease: float = 30.0
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ set, which colour-blind readers can tell apart.
 from matplotlib.figure import Figure
 
 from mlflow_caliber.plots._drift import drift_bars, farthest_first
+from mlflow_caliber.plots._online import backtest_plot
 from mlflow_caliber.plots._reliability import reliability_diagram, segment_diagrams
 from mlflow_caliber.plots._report import report_figures
 from mlflow_caliber.plots._risk import risk_coverage_plot
@@ -15,6 +16,7 @@ from mlflow_caliber.plots._style import figure_svg, save_png
 
 __all__ = [
     "Figure",
+    "backtest_plot",
     "drift_bars",
     "farthest_first",
     "figure_svg",

@@ -1,7 +1,8 @@
 """HTTP latency of a served caliber model against its own base, served as plain ``mlflow.sklearn`` with a signature.
 
 Both servers run at the same time and are asked in turn, so that whatever else the machine does hits both. Printed are
-medians and the median of the pairwise ratios.
+medians and the median of the pairwise ratios. With ``--live`` the same caliber model is asked twice: alone, and with
+its predictions recorded in an SQLite store and a revision of its calibrator served.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import mlflow
@@ -29,6 +30,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 import mlflow_caliber as caliber
+from mlflow_caliber.online import HedgedRecalibrator
+from mlflow_caliber.store import NewRevision, open_store
 
 BASES = {"LogisticRegression": LogisticRegression(), "HistGradientBoosting": HistGradientBoostingClassifier()}
 TRUSTED = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
@@ -38,7 +41,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--features", type=int, default=20)
     parser.add_argument("--pairs", type=int, default=600, help="pairs of requests of one row; a third for 1000 rows")
+    parser.add_argument("--live", action="store_true", help="what recording and following revisions cost")
     options = parser.parse_args()
+    if options.live:
+        compare_live(options.features, options.pairs)
+        return
     print("| base | rows | base, ms | caliber, ms | ratio of medians | median of ratios |\n|---|---|---|---|---|---|")
     for name, base in BASES.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -46,6 +53,37 @@ def main() -> None:
             with served(f"{folder}/plain") as plain, served(f"{folder}/caliber") as ours:
                 for n_rows, pairs in ((1, options.pairs), (1000, options.pairs // 3)):
                     report(name, n_rows, measure(plain, ours, X[:n_rows], pairs))
+
+
+def compare_live(features: int, pairs: int) -> None:
+    print("| base | rows | alone, ms | live, ms | ratio of medians | median of ratios |\n|---|---|---|---|---|---|")
+    for name, base in BASES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            X = save_both(base, Path(folder), features)
+            uri = f"sqlite:///{folder}/caliber.db"
+            place = {"MLFLOW_CALIBER_STORE_URI": uri, "MLFLOW_CALIBER_SPOOL_DIR": f"{folder}/spool"}
+            with served(f"{folder}/caliber") as alone, served(f"{folder}/caliber", place) as live:
+                publish(uri, live, json.dumps({"dataframe_split": X[:1].to_dict(orient="split")}))
+                for n_rows, n_pairs in ((1, pairs), (1000, pairs // 3)):
+                    report(name, n_rows, measure(alone, live, X[:n_rows], n_pairs))
+
+
+def publish(uri: str, port: int, body: str) -> None:
+    """A revision, and the server answering with it."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    ask(connection, body)
+    store = open_store(uri)
+    while not store.streams():
+        time.sleep(0.2)
+    (stream,) = store.streams()
+    lease = stream.lease("benchmark", 60.0)
+    assert lease is not None
+    snapshot = HedgedRecalibrator().snapshot().to_dict()
+    revision = lease.checkpoint(0, b"", NewRevision(revision="benchmark", map=snapshot, n_learned=0))
+    assert revision is not None
+    while not any(replica.revision == "benchmark" for replica in stream.replicas()):
+        time.sleep(0.2)
+    store.close()
 
 
 def save_both(base: object, folder: Path, n_features: int) -> pd.DataFrame:
@@ -95,11 +133,12 @@ def report(name: str, n_rows: int, times: list[tuple[float, float]]) -> None:
 
 
 @contextlib.contextmanager
-def served(model: str) -> Iterator[int]:
+def served(model: str, place: Mapping[str, str] | None = None) -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, **(place or {})}
     server = subprocess.Popen(
         ["mlflow", "models", "serve", "-m", model, "-p", str(port), "--env-manager", "local"],
         env=environment,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from scipy.stats.contingency import association
 
-from mlflow_caliber.drift import METHODS, drift_from_profile, drift_report, feature_profile
+from mlflow_caliber.drift import drift_from_profile, drift_report, feature_profile
 
 N = 200
 GAP = {"ks", "wasserstein"}

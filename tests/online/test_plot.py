@@ -7,8 +7,7 @@ import io
 import pytest
 
 from mlflow_caliber.online import HedgedRecalibrator, RollingRecalibrator, backtest
-from mlflow_caliber.plots import save_png
-from mlflow_caliber.plots._online import backtest_plot
+from mlflow_caliber.plots import backtest_plot, save_png
 
 
 @pytest.mark.parametrize(("kind", "panels"), [(HedgedRecalibrator, 2), (RollingRecalibrator, 1)])
