@@ -57,7 +57,8 @@ format: $(VENV)/.dev ## Mend what ruff can mend
 	$(BIN)/ruff format .
 
 benchmarks: $(VENV)/.dev ## Ratios against the peers, as in docs/benchmarks.md
-	for script in numerics evaluator save serve; do echo; echo $$script; $(BIN)/python tests/benchmarks/$$script.py; done
+	for script in numerics online evaluator save serve "serve --live"; do \
+		set -- $$script; name=$$1; shift; echo; echo $$script; $(BIN)/python tests/benchmarks/$$name.py $$@; done
 
 clean: ## Remove environments, caches and what the demo left
 	rm -rf $(VENV) $(FLOOR) build dist demo .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -7,6 +7,7 @@ rest; whatever a database does to it, requests are answered with the last good r
 from __future__ import annotations
 
 import atexit
+import getpass
 import json
 import logging
 import os
@@ -76,7 +77,7 @@ class StoreLink:
         self._stream: Stream | None = None
         self._revision: int | None = None
         self._refused: int | None = None
-        self._trouble = ""
+        self._trouble = self._said = ""
         self._wake, self._ended = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="caliber-store", daemon=True)
         self._thread.start()
@@ -84,10 +85,14 @@ class StoreLink:
 
     def log(self, frame: pd.DataFrame, segment: Any) -> None:
         """Keep a prediction frame for the store; never fails and never waits."""
-        head = {"at": time.time(), "segment": _plain(segment)}
-        line = f'{json.dumps(head)[:-1]}, "rows": {frame_json(frame)}}}'
-        if not self._spool.append(line.encode()):
-            self._say("The spool is full: predictions are served and not recorded.")
+        try:
+            head = {"at": time.time(), "segment": _plain(segment)}
+            line = f'{json.dumps(head)[:-1]}, "rows": {frame_json(frame)}}}'
+            if not self._spool.append(line.encode()):
+                self._say("The spool is full: predictions are served and not recorded.")
+        except Exception as error:  # a full disk must not cost an answer
+            self._spool.dropped += 1
+            self._say(f"Predictions are served and not recorded: {_sentence(error)}")
 
     def close(self) -> None:
         """Send what is waiting, for at most a few seconds; the rest stays in its file for the next process."""
@@ -102,15 +107,18 @@ class StoreLink:
     # --- the thread ---------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        pause = 0.0
-        while not self._ended.is_set():
-            self._wake.wait(pause)
+        pause = _POLL_SECONDS
+        while True:
+            ending = self._ended.is_set()  # asked before the turn: what came before the end is still sent
             try:
                 self._turn()
-                self._trouble, pause = "", _POLL_SECONDS
+                pause = _POLL_SECONDS
             except Exception as error:  # a database has many ways to fail, and none may end this thread
                 self._say(f"The store does not answer: {_sentence(error)}")
-                pause = min(2.0 * max(pause, _POLL_SECONDS), _LONGEST_PAUSE)
+                pause = min(2.0 * pause, _LONGEST_PAUSE)
+            if ending:
+                return
+            self._wake.wait(pause)
 
     def _turn(self) -> None:
         """Once around: follow the revision, send what waits, take over from the dead, and say how we are."""
@@ -142,7 +150,10 @@ class StoreLink:
     def _follow(self, stream: Stream) -> None:
         """Answer with the revision that the store names, if it can be read."""
         number = stream.current_number()
-        if number == self._revision or (number is not None and number == self._refused):
+        if number is not None and number == self._refused:
+            return
+        self._refused, self._trouble = None, ""
+        if number == self._revision:
             return
         if number is None:
             self.model, self._revision = self._shipped, None
@@ -152,24 +163,36 @@ class StoreLink:
             model = _corrected(self._shipped, SnapshotMap.from_dict(revision.map), revision.revision)
         except CaliberError as error:
             self._refused = number
-            self._say(f"Revision {number} cannot be used, the last good one stays: {_sentence(error)}")
+            self._trouble = f"Revision {number} cannot be used, the last good one stays: {_sentence(error)}"
+            self._say(self._trouble)
             return
-        self.model, self._revision, self._refused = model, number, None
+        self.model, self._revision = model, number
         _logger.info("Serving revision %s (%s).", number, revision.revision)
 
     def _say(self, sentence: str) -> None:
-        if sentence != self._trouble:
+        """Log it, but not the same again and again."""
+        if sentence != self._said:
             _logger.warning("%s", sentence)
-        self._trouble = sentence
+        self._said = sentence
 
 
 def link_for(model: CalibratedModel, path: Path, store_uri: str) -> StoreLink:
     """The link of a model that was loaded from this folder."""
     name, version = _name_of(path)
     folder = os.environ.get(SPOOL_DIR)
-    root = Path(folder) if folder else Path(tempfile.gettempdir()) / f"mlflow-caliber-{os.getuid()}"
+    root = Path(folder) if folder else _own_folder()
     limit = int(os.environ.get(SPOOL_LIMIT) or 64 << 20)
     return StoreLink(model, Address(store_uri, name, version), Spool(root / _file_name(f"{name}-{version}"), limit))
+
+
+def _own_folder() -> Path:
+    """A folder in the temporary directory that nobody else can have made for us."""
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
+    folder = Path(tempfile.gettempdir()) / f"mlflow-caliber-{user}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if hasattr(os, "getuid") and folder.lstat().st_uid != user:
+        raise StateError(f"The spool folder {folder} belongs to somebody else: name another by {SPOOL_DIR}.")
+    return folder
 
 
 def _name_of(path: Path) -> tuple[str, str]:
