@@ -1,0 +1,192 @@
+"""The worker: one learner a stream, revisions when they are due, and nothing lost or learned twice."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from mlflow_caliber.exceptions import InvalidInputError, StoreError
+from mlflow_caliber.live import StreamLearner, Worker, WorkerSettings
+from mlflow_caliber.live._worker import readable
+from mlflow_caliber.online import SnapshotMap
+from mlflow_caliber.store import Outcome, Prediction, open_store
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1_000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path, clock):
+    with open_store(f"sqlite:///{tmp_path}/caliber.db", clock=clock) as store:
+        yield store
+
+
+@pytest.fixture
+def stream(store):
+    return store.stream("churn", "1", classes=["no", "yes"])
+
+
+def feed(stream, n, *, start=0, truth=lambda p: p**2, served=lambda p: p, seed=0):
+    """So many predictions with their outcomes."""
+    rng = np.random.default_rng([seed, start])
+    events = []
+    for k, p in enumerate(rng.random(n).tolist(), start=start):
+        said = {"raw_probability": p, "base_probability": p, "probability": served(p)}
+        answer = {"prediction": "yes" if p > 0.5 else "no", "confidence": max(p, 1.0 - p)}
+        events.append(Prediction(prediction_id=f"id{k}", predicted_at=float(k), **said, **answer))
+        y = "yes" if rng.random() < truth(p) else "no"
+        events.append(Outcome(prediction_id=f"id{k}", outcome=y, observed_at=float(k)))
+    stream.record(events)
+
+
+def learner_of(stream):
+    return StreamLearner.from_bytes(stream.learner().state)
+
+
+def replayed(stream):
+    learner = StreamLearner(horizon=learner_of(stream).horizon)
+    entries = stream.log(0, 100_000)
+    learner.take(readable(stream, entries), upto=entries[-1].seq)
+    return learner
+
+
+def test_it_publishes_every_so_many_outcomes(store, stream):
+    worker = Worker(store, WorkerSettings(every_outcomes=100, every_seconds=1e6))
+    feed(stream, 90)
+    assert worker.turn() == 180
+    assert stream.current() is None
+    feed(stream, 20, start=90)
+    worker.turn()
+    revision = stream.current()
+    assert (revision.number, revision.n_learned, revision.position) == (1, 110, 220)
+    served = SnapshotMap.from_dict(revision.map).predict([0.2, 0.5, 0.9])
+    exact = [learner_of(stream).recalibrator.predict(p) for p in (0.2, 0.5, 0.9)]
+    np.testing.assert_allclose(served, exact, atol=1e-3)
+
+
+def test_it_publishes_what_is_new_after_a_time(store, stream):
+    worker = Worker(store, WorkerSettings(every_outcomes=1000, every_seconds=0.0))
+    feed(stream, 5)
+    worker.turn()
+    assert stream.current().n_learned == 5
+    worker.turn()
+    assert stream.current().number == 1  # nothing is new
+
+
+def test_what_it_keeps_is_what_one_pass_over_the_log_gives(store, stream):
+    for k in range(4):  # a new worker each time, as after a kill
+        feed(stream, 50, start=50 * k)
+        worker = Worker(store, WorkerSettings(every_outcomes=30), name=f"worker-{k}")
+        worker.turn()
+        worker.close()
+    assert learner_of(stream).to_bytes() == replayed(stream).to_bytes()
+
+
+def test_two_workers_never_learn_the_same_stream(store, stream, clock):
+    one, two = (Worker(store, WorkerSettings(every_outcomes=10, lease=30.0), name=name) for name in ("one", "two"))
+    feed(stream, 20)
+    assert (one.turn(), two.turn()) == (40, 0)
+    clock.now += 31.0  # "one" was silent
+    feed(stream, 20, start=20)
+    assert two.turn() == 40
+    feed(stream, 20, start=40)
+    assert one.turn() == 0  # it reads on, finds at its checkpoint that the lease is lost, and drops what it read
+    assert stream.learner().holder == "two"
+    assert two.turn() == 40
+    assert learner_of(stream).to_bytes() == replayed(stream).to_bytes()
+
+
+def test_a_worker_that_leaves_lets_others_in_at_once(store, stream):
+    one, two = Worker(store, name="one"), Worker(store, name="two")
+    feed(stream, 5)
+    one.turn()
+    one.close()
+    feed(stream, 5, start=5)
+    assert two.turn() == 10
+
+
+def test_state_that_cannot_be_read_is_left_alone(store, stream, caplog):
+    lease = stream.lease("other", 1.0)
+    feed(stream, 5)
+    lease.checkpoint(2, b"nonsense", state_format="caliber-learner/1")
+    lease.release()
+    assert Worker(store).turn() == 0
+    assert "churn/1 cannot be learned: A learner's saved state cannot be read" in caplog.text
+    assert stream.learner().state == b"nonsense"
+    lease = stream.lease("third", 1.0)
+    assert lease is None  # until the lease runs out
+
+
+def test_state_of_another_version_is_left_alone(store, stream, caplog):
+    lease = stream.lease("other", 1.0)
+    lease.checkpoint(0, b"", state_format="caliber-learner/9")
+    lease.release()
+    feed(stream, 5)
+    assert Worker(store).turn() == 0
+    assert "must be of the format caliber-learner/1, got 'caliber-learner/9'" in caplog.text
+
+
+def test_more_classes_are_recorded_and_not_learned(store):
+    many = store.stream("digits", "1", classes=["a", "b", "c"])
+    store.stream("unknown", "1")
+    many.record_outcomes([Outcome(prediction_id="x", outcome="a", observed_at=0.0)])
+    assert Worker(store).turn() == 0
+
+
+def test_harm_pins_the_shipped_calibrator_once(store, stream):
+    worker = Worker(store, WorkerSettings(every_outcomes=50, max_harm=5.0))
+    feed(stream, 100, truth=lambda p: p, served=lambda p: 0.5 * p)
+    worker.turn()
+    assert stream.current() is None
+    assert stream.revisions()  # learning goes on
+    (alarm,) = (alarm for alarm in stream.open_alarms() if alarm.kind == "harm")
+    assert alarm.severity == "critical"
+    assert "nats against the shipped model, of 5 allowed, over 100 outcomes: the shipped calibrator is pinned" in (
+        alarm.sentence
+    )
+    stream.unpin("risk officer")
+    worker.turn()
+    assert stream.current() is not None  # it was told; only new harm counts
+    assert [entry.action for entry in store.audit_trail(5)].count("pin") == 1
+
+
+def test_a_store_that_is_away_is_waited_for(store, stream, monkeypatch, caplog):
+    worker, stop, calls = Worker(store), threading.Event(), []
+
+    def away(self, after, limit):
+        calls.append(after)
+        if len(calls) == 2:
+            stop.set()
+        raise StoreError("The store cannot be reached.")
+
+    feed(stream, 5)
+    monkeypatch.setattr(type(stream), "log", away)
+    assert worker.run(stop, poll=0.01) == 0
+    assert len(calls) == 2
+    assert "Waiting for the store: The store cannot be reached." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"every_outcomes": 0}, "every_outcomes"),
+        ({"every_seconds": -1.0}, "every_seconds"),
+        ({"horizon": float("nan")}, "horizon"),
+        ({"lease": 0.5}, "lease"),
+    ],
+)
+def test_settings_that_make_no_sense(settings, sentence):
+    with pytest.raises(InvalidInputError, match=sentence):
+        WorkerSettings(**settings)
