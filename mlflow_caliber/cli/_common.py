@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -107,14 +107,18 @@ def table(rows: list[tuple[str, ...]]) -> str:
     )
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """A ``.parquet`` or ``.csv`` file as a frame."""
+def read_table(path: Path, text: Sequence[str] = ()) -> pd.DataFrame:
+    """A ``.parquet`` or ``.csv`` file as a frame; of a ``.csv``, the columns ``text`` stay as they are written."""
     import pandas as pd
 
     if path.suffix not in (".parquet", ".csv"):
         raise click.BadParameter(f"DATA must be a .parquet or .csv file, got {path.name!r}.")
     try:
-        frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+        if path.suffix == ".csv":
+            # A converter sees every cell as it stands: 0123, NA and an empty one stay what they are.
+            frame = pd.read_csv(path, converters=dict.fromkeys(text, str))
+        else:
+            frame = pd.read_parquet(path)
     except (ValueError, OSError) as error:
         raise click.BadParameter(f"DATA must be a readable {path.suffix} file: {error}") from error
     return frame

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mlflow_caliber.cli._common import DATA, PASSED, Command, column, emit, read_table
+from mlflow_caliber.cli._common import DATA, FAILED, PASSED, Command, column, emit, read_table
 from mlflow_caliber.exceptions import ConfigError
 
 if TYPE_CHECKING:
@@ -152,22 +152,48 @@ def outcomes(
     """
     Record what happened: DATA is a .parquet or .csv file with an outcome a prediction.
 
-    Outcomes that are known already change nothing; another one for the same prediction is a correction.
+    Outcomes that are known already change nothing; another one for the same prediction is a correction. Exit code 1
+    if every row was refused.
     """
-    frame = read_table(data)
+    frame = read_table(data, text=(id_column, outcome_column))
     ids, happened = column(frame, id_column, "--id"), column(frame, outcome_column, "--outcome")
     with open_store_at(store_uri) as opened:
         from mlflow_caliber.store import Outcome
 
         when = data.stat().st_mtime  # the file's own time: the same file again then tells nothing new
-        receipt = stream_of(opened, model, version).record_outcomes(
+        stream = stream_of(opened, model, version)
+        receipt = stream.record_outcomes(
             [
-                Outcome(prediction_id=each, outcome=what, observed_at=when, source=source)
+                Outcome(prediction_id=_id(each), outcome=_label(what, stream.classes), observed_at=when, source=source)
                 for each, what in zip(ids.astype(object), happened.astype(object), strict=True)
             ]
         )
     emit(_receipt(receipt), _receipt_text(receipt), as_json=as_json)
-    return PASSED
+    return FAILED if receipt.refused and not receipt.recorded and not receipt.duplicates else PASSED
+
+
+def _id(value: Any) -> Any:
+    """A whole number as text: a column of ids that has a gap is one of floats."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return str(int(value)) if number and float(value).is_integer() else value
+
+
+def _label(value: Any, classes: Sequence[str] | None) -> Any:
+    """A text as the number or truth value that it spells, where only that is a class: 1.0 of the classes 0 and 1."""
+    if classes is None or not isinstance(value, str) or value in classes:
+        return value
+    spelled = _spelled(value)
+    known = spelled is not None and spelled in {_spelled(name) for name in classes}
+    return spelled if known else value
+
+
+def _spelled(text: str) -> float | None:
+    if text.lower() in {"true", "false"}:
+        return float(text.lower() == "true")
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _receipt(receipt: Receipt) -> dict[str, Any]:

@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlflow_caliber._validation import check_unit_interval
 from mlflow_caliber.exceptions import InvalidInputError
-from mlflow_caliber.store._checks import check_name, check_time, label_text, shown
+from mlflow_caliber.store._checks import check_name, check_score, check_time, label_text, shown
 from mlflow_caliber.store._import import Importer, json_lines
 from mlflow_caliber.store._store import Store
 from mlflow_caliber.store._values import ImportReport, Outcome, Prediction
@@ -65,7 +64,7 @@ def _events(prediction_id: str, line: Mapping[str, Any]) -> list[Prediction | Ou
     missing = [key for key in _KEYS if key not in line]
     if missing:
         raise InvalidInputError(f"The line must have {', '.join(_KEYS)}, and lacks {', '.join(missing)}.")
-    score = check_unit_interval(line["pred"], "pred")
+    score = check_score(line["pred"], "pred")
     seconds = _seconds(line["ts"])
     said = Prediction(
         prediction_id=prediction_id,
@@ -86,6 +85,7 @@ def _seconds(value: Any) -> float:
         return check_time(value, "ts")
     try:
         moment = datetime.fromisoformat(value)
-    except ValueError as error:
+        seconds = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+    except (ValueError, OverflowError) as error:
         raise InvalidInputError(f"ts must be seconds since 1970 or ISO 8601, got {shown(value)}.") from error
-    return check_time(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp(), "ts")
+    return check_time(seconds, "ts")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_caliber._validation import check_class_names, check_number, check_text
+from mlflow_caliber._validation import check_class_names, check_number, check_text, check_unit_interval
 from mlflow_caliber.exceptions import InvalidInputError
 
 __all__ = [
@@ -18,10 +18,12 @@ __all__ = [
     "MAX_TEXT",
     "check_json",
     "check_name",
+    "check_score",
     "check_stored_text",
     "check_stream_classes",
     "check_time",
     "label_text",
+    "safe_repr",
     "shown",
 ]
 
@@ -30,6 +32,8 @@ MAX_TEXT = 2_000
 MAX_JSON = 1_000_000
 _YEAR_9999 = 253_402_300_799.0
 _SHOWN = 80
+# Deeper than any features are, and far from where a reader of JSON gives up.
+_DEEPEST = 100
 
 
 def check_stored_text(value: Any, name: str, longest: int = MAX_TEXT) -> str:
@@ -57,19 +61,34 @@ def check_name(value: Any, name: str, longest: int = MAX_ID) -> str:
 
 def check_time(value: Any, name: str) -> float:
     """Seconds since 1970."""
-    seconds = check_number(value, name)
+    try:
+        seconds = check_number(value, name)
+    except InvalidInputError:
+        raise
+    except (ArithmeticError, TypeError, ValueError) as error:  # a whole number that no float can hold
+        raise InvalidInputError(f"{name} must be seconds since 1970 (UTC), got {shown(value)}.") from error
     if not 0.0 <= seconds <= _YEAR_9999:
         raise InvalidInputError(f"{name} must be seconds since 1970 (UTC), got {seconds:.15g}.")
     return seconds
 
 
-def check_stream_classes(classes: Iterable[Any] | None, positive: Any) -> tuple[tuple[str, ...] | None, str | None]:
+def check_score(value: Any, name: str) -> float:
+    """A number in [0, 1]."""
+    try:
+        return check_unit_interval(value, name)
+    except InvalidInputError:
+        raise
+    except (ArithmeticError, TypeError, ValueError) as error:  # a whole number that no float can hold
+        raise InvalidInputError(f"{name} must be a number in [0, 1], got {shown(value)}.") from error
+
+
+def check_stream_classes(classes: Any, positive: Any) -> tuple[tuple[str, ...] | None, str | None]:
     """The texts of the classes and of the positive one: the second of two, unless said otherwise."""
     if classes is None:
         if positive is not None:
             raise InvalidInputError(f"positive must come with classes, got {shown(positive)} alone.")
         return None, None
-    given = list(classes)
+    given = list(classes) if isinstance(classes, Iterable) else []
     if isinstance(classes, str) or len(given) < 2:
         raise InvalidInputError(f"classes must name at least two classes, got {shown(classes)}.")
     names = tuple(check_name(name, "each of classes") for name in check_class_names(given, len(given)))
@@ -113,13 +132,24 @@ def check_json(value: Any, name: str) -> Any:
         text = _cleaned(value, name)
     if len(text) > MAX_JSON:
         raise InvalidInputError(f"{name} must be at most {MAX_JSON} characters of JSON, got {len(text)}.")
-    return json.loads(text)
+    plain = json.loads(text)
+    if text.count("[") + text.count("{") > _DEEPEST and _is_deep(plain):
+        raise InvalidInputError(f"{name} must be nested at most {_DEEPEST} deep, got {shown(value)}.")
+    return plain
 
 
 def shown(value: Any) -> str:
     """The value as it stands in a sentence: cut, and without characters that would break it."""
-    text = repr(value)
+    text = safe_repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def safe_repr(value: Any) -> str:
+    """The value's ``repr``, whatever the value: numbers can be too long for it, and objects are free to raise."""
+    try:
+        return str(repr(value))
+    except Exception:  # anything may happen in a foreign repr
+        return f"<{type(value).__name__} that cannot be shown>"
 
 
 def _cleaned(value: Any, name: str) -> str:
@@ -138,6 +168,18 @@ def _finite(value: Any) -> Any:
     return None if isinstance(plain, float) and not math.isfinite(plain) else plain
 
 
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(_DEEPEST + 1):
+        level = [
+            item
+            for each in level
+            if isinstance(each, (dict, list))
+            for item in (each.values() if isinstance(each, dict) else each)
+        ]
+    return bool(level)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
@@ -149,7 +191,10 @@ def _plain(value: Any) -> Any:
 def _as_number(label: Any) -> float | None:
     if not isinstance(label, (bool, int, float, np.bool_, np.integer, np.floating)):
         return None
-    number = float(label)
+    try:
+        number = float(label)
+    except OverflowError:
+        return None
     return number if math.isfinite(number) else None
 
 

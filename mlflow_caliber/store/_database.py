@@ -6,9 +6,10 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -57,8 +58,7 @@ class Database:
     @property
     def missing_file(self) -> bool:
         """Whether this is an SQLite file that is not there."""
-        path = self._url.database
-        return self.is_sqlite and not _in_memory(self._url) and not Path(str(path)).exists()
+        return self.is_sqlite and not _in_memory(self._url) and not _file(self._url).exists()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -137,6 +137,8 @@ def _checked_url(uri: str) -> URL:
     except (ArgumentError, ValueError, AttributeError):
         raise StoreError(f"{wanted}, got something that cannot be read as a URI.") from None  # it may hold a password
     if url.drivername in _POSTGRES:
+        if "@" in f"{url.host}{url.database}":  # what was read as the host, or behind it, is the rest of a password
+            raise StoreError(f"{wanted}, and an @ in the user or the password must be written %40.")
         return url.set(drivername="postgresql+psycopg")
     if url.drivername in _SQLITE:
         return url
@@ -152,7 +154,16 @@ def _place(url: URL) -> str:
 
 
 def _in_memory(url: URL) -> bool:
-    return url.database in {None, "", ":memory:"} or str(url.query.get("mode")) == "memory"
+    return url.database in {None, "", ":memory:", "file::memory:"} or str(url.query.get("mode")) == "memory"
+
+
+def _file(url: URL) -> Path:
+    """The file of an SQLite database, which may be named by a URI of SQLite's own."""
+    name = str(url.database)
+    if name.startswith("file:") and "uri" in url.query:
+        name = unquote(name.removeprefix("file:"))
+        name = f"/{name.lstrip('/')}" if name.startswith("/") else name  # also file:///path
+    return Path(name)
 
 
 def _engine(url: URL, timeout: float) -> Engine:
@@ -168,6 +179,8 @@ def _engine(url: URL, timeout: float) -> Engine:
         options |= {"pool_size": 1, "max_overflow": 0}
     connect: dict[str, Any] = {"timeout": timeout, "check_same_thread": False}
     engine = sa.create_engine(url, poolclass=QueuePool, connect_args=connect, **options)
+    if not _in_memory(url) and "mode" not in url.query:
+        sa.event.listen(engine, "do_connect", _file_maker(_file(url)))
     sa.event.listen(engine, "connect", _set_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -180,6 +193,15 @@ def _postgres_setter(timeout: float) -> Callable[[Any, Any], None]:
         connection.commit()
 
     return set_postgres
+
+
+def _file_maker(file: Path) -> Callable[..., None]:
+    def make_file(*_: Any) -> None:
+        """A new file is for its owner alone: it will hold people's data. What SQLite puts beside it inherits that."""
+        with suppress(OSError):  # it is there, or SQLite will say what is wrong
+            os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+    return make_file
 
 
 def _set_sqlite(connection: Any, _: Any) -> None:

@@ -53,7 +53,11 @@ def export_events(stream: Stream, path: str | Path) -> int:
         "positive": stream.positive,
     }
     rows = (_as_row(entry) for entry in _entries(stream))
-    return _write_parquet(file, header, rows) if _is_parquet(file) else _write_lines(file, header, rows)
+    write = _write_parquet if _is_parquet(file) else _write_lines
+    try:
+        return write(file, header, rows)
+    except OSError as error:
+        raise InvalidInputError(f"{file} cannot be written: {error.strerror or error}.") from error
 
 
 def import_events(store: Store, path: str | Path, model: str | None = None, version: str | None = None) -> ImportReport:
@@ -162,10 +166,16 @@ def _read_parquet(file: Path) -> tuple[Mapping[str, Any], Iterator[tuple[int, An
             for batch in parquet.iter_batches(_CHUNK):
                 for row in batch.to_pylist():
                     number += 1
-                    features = row.get("features")
-                    yield number, {**row, "features": None if features is None else json.loads(features)}
+                    yield number, {**row, "features": _read_features(row.get("features"))}
 
     return header, rows()
+
+
+def _read_features(text: Any) -> Any:
+    try:
+        return None if text is None else json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return text  # the store will say that this is none
 
 
 def _arrow() -> tuple[Any, Any]:

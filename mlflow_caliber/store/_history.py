@@ -49,9 +49,11 @@ class HistoryPart(StreamBase):
     def compact(self, before: float, *, batch: int = 5_000) -> int:
         """Turn predictions recorded before that time, and their outcomes, into :meth:`history`, and delete them.
 
-        A prediction stays while it, or an outcome of it, is younger or not learned yet (where somebody learns).
-        Outcomes of that age without a prediction are deleted, and so are the reviews of deleted predictions. Ids
-        that are gone are no longer known: sent again, they are recorded again.
+        Where somebody learns, nothing is taken that the learner is not done with (``settled`` of its last
+        :meth:`Lease.checkpoint`): it may have read a prediction and wait for the outcome. A prediction stays while it,
+        or an outcome of it, is younger or not settled. Outcomes of that age without a prediction are deleted, and so
+        are the reviews of deleted predictions. Ids that are gone are no longer known: sent again, they are recorded
+        again.
 
         Parameters
         ----------
@@ -100,7 +102,10 @@ class HistoryPart(StreamBase):
             return tuple(_day(row) for row in connection.execute(query).mappings())
 
     def _learned(self, connection: Connection) -> int | None:
-        return connection.execute(sa.select(learners.c.position).where(learners.c.stream_id == self._id)).scalar()
+        """Up to where a learner is done with the log: nowhere, as long as it has not said; None without a learner."""
+        query = sa.select(learners.c.settled).where(learners.c.stream_id == self._id)
+        row = connection.execute(query).first()
+        return None if row is None else row.settled or 0
 
     def _old_predictions(
         self, connection: Connection, before: float, learned: int | None, after: int, limit: int

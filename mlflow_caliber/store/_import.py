@@ -34,6 +34,8 @@ class Importer:
             self._events += events_of(read_object(line) if isinstance(line, bytes) else line)
         except InvalidInputError as error:
             self._bad.append(BadLine(number, str(error)))
+        except (ArithmeticError, TypeError, ValueError, RecursionError):
+            self._bad.append(BadLine(number, "The line must hold values that can be stored."))
         if len(self._events) >= _BATCH:
             self._flush()
 

@@ -24,12 +24,16 @@ _LONGEST = 86_400.0
 
 @dataclass(frozen=True, kw_only=True)
 class Learner:
-    """How far a stream has been learned, and what was learned; ``state`` is the learner's own."""
+    """How far a stream has been learned, and what was learned; ``state`` is the learner's own.
+
+    Up to ``position`` the log was read. Up to ``settled`` it is done with as well: learned or given up.
+    """
 
     holder: str | None
     epoch: int
     lease_expires_at: float
     position: int
+    settled: int | None
     state: bytes | None
     state_format: str
     updated_at: float
@@ -65,7 +69,13 @@ class Lease:
                 _update(connection, self._stream_id, holder=None, lease_expires_at=0.0)
 
     def checkpoint(
-        self, position: int, state: bytes, revision: NewRevision | None = None, *, state_format: str = ""
+        self,
+        position: int,
+        state: bytes,
+        revision: NewRevision | None = None,
+        *,
+        state_format: str = "",
+        settled: int | None = None,
     ) -> Revision | None:
         """Keep what was learned up to ``position``, and publish a revision with it, in one transaction.
 
@@ -79,6 +89,9 @@ class Lease:
             The map to be served from now on.
         state_format : str
             What the bytes are.
+        settled : int, optional
+            The entry up to which all is learned or given up: :meth:`Stream.compact` takes no row behind it. By default
+            what it was; before it is told, nothing is compacted.
 
         Returns
         -------
@@ -90,11 +103,13 @@ class Lease:
         LeaseLostError
             If somebody else has the lease.
         InvalidInputError
-            If the position goes back, or lies behind the end of the log.
+            If the position goes back, or lies behind the end of the log; if settled lies behind the position.
         """
         if not isinstance(state, bytes):
             raise InvalidInputError(f"state must be bytes, got a {type(state).__name__}.")
         position = check_count(position, "position", minimum=0)
+        if settled is not None and check_count(settled, "settled", minimum=0) > position:
+            raise InvalidInputError(f"settled must be at most the position, {position}, got {settled}.")
         with self._database.write() as connection:
             learner = self._mine(connection)
             stream = locked_stream(connection, self._stream_id)
@@ -104,7 +119,9 @@ class Lease:
                     f"{stream['next_seq'] - 1}, got {position}."
                 )
             now = self._database.now(connection)
-            kept = {"state": state, "state_format": check_stored_text(state_format, "state_format")}
+            kept: dict[str, Any] = {"state": state, "state_format": check_stored_text(state_format, "state_format")}
+            if settled is not None:
+                kept["settled"] = int(settled)
             _update(connection, self._stream_id, position=position, updated_at=now, **kept)
             return None if revision is None else add_revision(connection, self._stream_id, revision, position, now)
 

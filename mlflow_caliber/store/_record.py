@@ -10,7 +10,15 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from mlflow_caliber.exceptions import InvalidInputError
 from mlflow_caliber.store._checks import shown
-from mlflow_caliber.store._rows import PREDICTION_FIELDS, kept_content, kept_id, outcome_row, prediction_row
+from mlflow_caliber.store._rows import (
+    PREDICTION_FIELDS,
+    harmless,
+    kept_content,
+    kept_id,
+    outcome_row,
+    prediction_row,
+    unreadable,
+)
 from mlflow_caliber.store._schema import outcomes, predictions, refused, reviews, streams
 from mlflow_caliber.store._values import Outcome, Prediction, Receipt, Refusal
 
@@ -97,8 +105,11 @@ class _Batch:
                 return prediction_row(event, self._classes)
             return outcome_row(event, self._classes)
         except InvalidInputError as error:
-            self._refuse(type(event).__name__.lower(), event, str(error))
-            return None
+            sentence = str(error)
+        except Exception:  # one bad row must never cost the others
+            sentence = unreadable(event)
+        self._refuse("prediction" if isinstance(event, Prediction) else "outcome", event, sentence)
+        return None
 
     def _take_prediction(self, event: Prediction, row: dict[str, Any], known: dict[str, dict[str, Any]]) -> None:
         before = known.setdefault(row["prediction_id"], row)
@@ -132,7 +143,7 @@ class _Batch:
         return {**row, "stream_id": self._stream_id, "seq": seq, "recorded_at": self._now}
 
     def _refuse(self, kind: str, event: Prediction | Outcome, sentence: str) -> None:
-        refusal = Refusal(kind, kept_id(event.prediction_id), sentence)
+        refusal = Refusal(kind, kept_id(event.prediction_id), harmless(sentence))
         self._refusals.append(refusal)
         content = kept_content(event)
         place = {"stream_id": self._stream_id, "recorded_at": self._now, "content": content}

@@ -12,13 +12,14 @@ from sqlalchemy.engine import Connection, RowMapping
 from mlflow_caliber._validation import check_count
 from mlflow_caliber.exceptions import InvalidInputError
 from mlflow_caliber.store._base import StreamBase
-from mlflow_caliber.store._checks import check_json, check_name, check_stored_text
+from mlflow_caliber.store._checks import check_json, check_name, check_stored_text, shown
 from mlflow_caliber.store._record import locked_stream
 from mlflow_caliber.store._schema import revisions, streams
 
 __all__ = ["NewRevision", "Revision", "RevisionsPart", "add_revision"]
 
 SHIPPED = 0
+_LAST = 2**31 - 1  # what the column can hold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,9 +134,10 @@ class RevisionsPart(StreamBase):
 
     def _found(self, connection: Connection, number: int) -> Revision:
         wanted = (revisions.c.stream_id == self._id) & (revisions.c.number == number)
-        row = connection.execute(sa.select(revisions).where(wanted)).mappings().first()
+        exists = 0 <= number <= _LAST
+        row = connection.execute(sa.select(revisions).where(wanted)).mappings().first() if exists else None
         if row is None:
-            raise InvalidInputError(f"{self.subject} has no revision {number}.")
+            raise InvalidInputError(f"{self.subject} has no revision {shown(number)}.")
         return _revision(row)
 
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
-from mlflow_caliber._validation import check_choice, check_flag, check_unit_interval
+from mlflow_caliber._validation import check_choice, check_flag
 from mlflow_caliber.exceptions import InvalidInputError
-from mlflow_caliber.store._checks import check_json, check_name, check_stored_text, check_time, label_text, shown
+from mlflow_caliber.store._checks import (
+    check_json,
+    check_name,
+    check_score,
+    check_stored_text,
+    check_time,
+    label_text,
+    safe_repr,
+    shown,
+)
 from mlflow_caliber.store._values import Outcome, Prediction
 
 __all__ = [
@@ -16,10 +25,12 @@ __all__ = [
     "PREDICTION_FIELDS",
     "as_outcome",
     "as_prediction",
+    "harmless",
     "kept_content",
     "kept_id",
     "outcome_row",
     "prediction_row",
+    "unreadable",
 ]
 
 # The columns have the fields' names.
@@ -27,6 +38,16 @@ PREDICTION_FIELDS = tuple(field.name for field in fields(Prediction))
 OUTCOME_FIELDS = tuple(field.name for field in fields(Outcome))
 SOURCES = ("observed", "review", "audit")
 _KEPT = 1_000
+_ORDINARY_PREDICTION = Prediction(
+    prediction_id="a",
+    predicted_at=0.0,
+    raw_probability=0.5,
+    base_probability=0.5,
+    probability=0.5,
+    prediction="a",
+    confidence=0.5,
+)
+_ORDINARY_OUTCOME = Outcome(prediction_id="a", outcome="a", observed_at=0.0)
 
 
 def prediction_row(event: Prediction, classes: Sequence[str] | None) -> dict[str, Any]:
@@ -34,11 +55,11 @@ def prediction_row(event: Prediction, classes: Sequence[str] | None) -> dict[str
     return {
         "prediction_id": check_name(event.prediction_id, "prediction_id"),
         "predicted_at": check_time(event.predicted_at, "predicted_at"),
-        "raw_probability": check_unit_interval(event.raw_probability, "raw_probability"),
-        "base_probability": check_unit_interval(event.base_probability, "base_probability"),
-        "probability": check_unit_interval(event.probability, "probability"),
+        "raw_probability": check_score(event.raw_probability, "raw_probability"),
+        "base_probability": check_score(event.base_probability, "base_probability"),
+        "probability": check_score(event.probability, "probability"),
         "prediction": label_text(event.prediction, classes, "prediction"),
-        "confidence": check_unit_interval(event.confidence, "confidence"),
+        "confidence": check_score(event.confidence, "confidence"),
         "abstained": check_flag(event.abstained, "abstained"),
         "reason": check_stored_text(event.reason, "reason"),
         "segment": None if event.segment is None else check_stored_text(event.segment, "segment"),
@@ -72,12 +93,35 @@ def as_outcome(row: Mapping[str, Any]) -> Outcome:
 
 def kept_id(value: Any) -> str:
     """An id of any kind as a text that can be stored."""
-    return _harmless(value if isinstance(value, str) else repr(value))
+    return harmless(value if isinstance(value, str) else safe_repr(value))
+
+
+def unreadable(event: Prediction | Outcome) -> str:
+    """What to say of an event whose row could not even be checked: which of its values is to blame."""
+    for name in PREDICTION_FIELDS if isinstance(event, Prediction) else OUTCOME_FIELDS:
+        value = getattr(event, name)
+        try:
+            if isinstance(event, Prediction):
+                prediction_row(replace(_ORDINARY_PREDICTION, **{name: value}), None)
+            else:
+                outcome_row(replace(_ORDINARY_OUTCOME, **{name: value}), None)
+        except InvalidInputError:
+            continue
+        except Exception:  # this is the one
+            return f"{name} must be a value that can be stored, got {shown(value)}."
+    return f"The {type(event).__name__.lower()} must hold values that can be stored."
 
 
 def kept_content(event: Prediction | Outcome) -> dict[str, Any]:
     """A refused event as JSON that can be stored, whatever came."""
-    return {name: _kept(value) for name, value in vars(event).items()}
+    return {name: _kept_safely(value) for name, value in vars(event).items()}
+
+
+def _kept_safely(value: Any) -> Any:
+    try:
+        return _kept(value)
+    except Exception:  # one bad value must never cost the others
+        return harmless(safe_repr(value))
 
 
 def _kept(value: Any) -> Any:
@@ -85,16 +129,17 @@ def _kept(value: Any) -> Any:
         try:
             content = check_json(value, "content")
         except InvalidInputError:
-            return _harmless(repr(value))
-        return content if len(repr(content)) <= _KEPT else _harmless(repr(content))
+            return harmless(safe_repr(value))
+        return content if len(repr(content)) <= _KEPT else harmless(repr(content))
     if value is None or isinstance(value, (bool, int)):
-        return value if value is None or abs(value) < 1 << 53 else _harmless(repr(value))
+        return value if value is None or abs(value) < 1 << 53 else harmless(safe_repr(value))
     if isinstance(value, float):
         return value if -1e308 < value < 1e308 else repr(value)
-    return _harmless(value if isinstance(value, str) else repr(value))
+    return harmless(value if isinstance(value, str) else safe_repr(value))
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
+    """A text that can be stored, cut."""
     return text[:_KEPT].replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
@@ -103,7 +148,9 @@ def _probabilities(values: Any, classes: Sequence[str] | None) -> list[float] | 
         return None
     if isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__len__"):
         raise InvalidInputError(f"probabilities must be a list of numbers, got {shown(values)}.")
-    numbers = [check_unit_interval(value, "each of probabilities") for value in values]
+    if getattr(values, "ndim", 1) != 1:
+        raise InvalidInputError(f"probabilities must be a list of numbers, got {shown(values)}.")
+    numbers = [check_score(value, "each of probabilities") for value in values]
     if classes is not None and len(numbers) != len(classes):
         raise InvalidInputError(f"probabilities must have one number a class, {len(classes)}, got {len(numbers)}.")
     if abs(sum(numbers) - 1.0) > 1e-3:

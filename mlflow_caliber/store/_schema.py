@@ -124,6 +124,7 @@ learners = sa.Table(
     _big("epoch"),
     _real("lease_expires_at"),
     _big("position"),
+    sa.Column("settled", sa.BigInteger),
     sa.Column("state", sa.LargeBinary),
     _text("state_format"),
     _real("updated_at"),

@@ -112,9 +112,56 @@ def test_outcomes_of_a_table(learned, tmp_path):
     done = ok("outcomes", tmp_path / "won.csv", "--id", "id", "--outcome", "won", *games(learned))
     assert (done["recorded"], done["corrections"]) == (3, 1)
     (refused,) = done["refused"]
-    assert refused["sentence"] == "outcome must be one of the classes '0', '1', got 2."
+    assert refused["sentence"] == "outcome must be one of the classes '0', '1', got '2'."
     text = run("outcomes", tmp_path / "won.csv", "--id", "id", "--outcome", "won", *games(learned)).stdout
     assert text.startswith("0 recorded (0 corrections), 3 known already, 1 refused.\n  b: outcome must be")
+
+
+def said(prediction_id):
+    return Prediction(
+        prediction_id=prediction_id,
+        predicted_at=0.0,
+        raw_probability=0.7,
+        base_probability=0.7,
+        probability=0.7,
+        prediction="None",
+        confidence=0.7,
+    )
+
+
+def test_ids_and_outcomes_are_text(tmp_path):
+    uri = f"sqlite:///{tmp_path}/text.db"
+    ids = ["0123", "NA", "None", "nan", "1e3", "1.0"]
+    with open_store(uri) as store:
+        store.stream("texts", "1", classes=["None", "NA"]).record_predictions([said(each) for each in ids])
+    lines = [f"{each},{'NA' if n % 2 else 'None'}" for n, each in enumerate(ids)]
+    (tmp_path / "in.csv").write_text("\n".join(["prediction_id,outcome", *lines, ",NA", "x,"]) + "\n")
+    options = ["--store", uri, "--model", "texts"]
+    done = ok("outcomes", tmp_path / "in.csv", *options)
+    assert (done["recorded"], len(done["refused"])) == (len(ids), 2)
+    assert done["refused"][0]["sentence"] == "prediction_id must not be empty."
+    with open_store(uri) as store:
+        rows = store.stream("texts", "1").rows()
+    assert list(rows["outcome"]) == ["None", "NA"] * 3
+    (tmp_path / "bad.csv").write_text("prediction_id,outcome\n0123,maybe\n")
+    result = run("outcomes", tmp_path / "bad.csv", *options)
+    assert result.exit_code == 1, "every row was refused"
+    assert "outcome must be one of the classes 'None', 'NA', got 'maybe'." in result.stdout
+
+
+def test_numbers_are_read_as_what_they_spell(tmp_path):
+    uri = f"sqlite:///{tmp_path}/numbers.db"
+    with open_store(uri) as store:
+        store.stream("numbers", "1", classes=[0, 1])
+    options = ["--store", uri, "--model", "numbers"]
+    (tmp_path / "in.csv").write_text("prediction_id,outcome\n1,1.0\n2,False\n3,\n")
+    done = ok("outcomes", tmp_path / "in.csv", *options)
+    assert (done["recorded"], len(done["refused"])) == (2, 1)
+    pd.DataFrame({"prediction_id": [1.0, None, 2.5, 7.0], "outcome": [1.0, 0.0, 0.0, None]}).to_parquet(
+        tmp_path / "in.parquet"
+    )
+    done = ok("outcomes", tmp_path / "in.parquet", *options)
+    assert (done["duplicates"], len(done["refused"])) == (1, 3)
 
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl"])
@@ -143,6 +190,11 @@ def test_old_rows_become_statistics(buffer, tmp_path):
         (["revision", "list", "--model", "golf", "--store", "{uri}"], "The store must hold golf, it holds games/1."),
         (["revision", "list", "--model", "games", "--version", "9", "--store", "{uri}"], "must hold games/9"),
         (["revision", "show", "99", "--model", "games", "--store", "{uri}"], "games/1 has no revision 99."),
+        (["revision", "pin", "9" * 23, "--model", "games", "--store", "{uri}"], f"games/1 has no revision {'9' * 23}."),
+        (
+            ["store", "export", "/nope/x.jsonl", "--model", "games", "--store", "{uri}"],
+            "/nope/x.jsonl cannot be written",
+        ),
         (["revision", "list", "--model", "games", "--store", "sqlite:////no/such/folder/x.db"], "no/such/folder"),
         (["store", "import", "{buffer}", "--buffer", "--store", "{uri}"], "--buffer needs --model and --version"),
     ],

@@ -87,3 +87,40 @@ def test_the_articles_buffer(store, tmp_path):
     file.write_text(file.read_text() + "\n" + json.dumps(good[0]))
     again = import_article_buffer(store, file, "wins", "1").receipt
     assert (again.recorded, again.duplicates) == (2, 6)
+
+
+def test_numbers_that_no_float_can_hold(store, tmp_path, said, happened):
+    good = {"sport": "nba", "pred": 0.71, "outcome": 1, "ts": 1_700_000_000}
+    file = tmp_path / "buffer.jsonl"
+    huge = [{**good, key: 10**400} for key in ("ts", "pred", "outcome", "sport")]
+    lines = [good, *huge, {**good, "ts": "0001-01-01T00:00:00+23:59"}, good]
+    file.write_text("\n".join([*map(json.dumps, lines), '{"ts": 1' + "0" * 5_000 + "}"]))
+    report = import_article_buffer(store, file, "wins", "1")
+    assert report.receipt.recorded == 4
+    assert [line.number for line in report.bad_lines] == [2, 3, 4, 5, 6, 8]
+    stream = store.stream("churn", "1", classes=[0, 1])
+    stream.record([said("a"), happened("a"), said("b")])
+    file = tmp_path / "log.jsonl"
+    export_events(stream, file)
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows[1]["predicted_at"] = rows[2]["observed_at"] = 10**400
+    file.write_text("\n".join(map(json.dumps, rows)))
+    receipt = import_events(store, file, "copy", "1").receipt
+    assert (receipt.recorded, len(receipt.refused)) == (1, 2)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_a_place_that_cannot_be_written(stream, tmp_path, suffix):
+    with pytest.raises(InvalidInputError, match="cannot be written: "):
+        export_events(stream, tmp_path / "nope" / f"x.{suffix}")
+
+
+def test_a_header_that_does_not_fit(store, tmp_path):
+    header = {"format": "caliber-events", "format_version": 1, "model": "churn", "version": "1"}
+    for changed, sentence in (
+        ({"classes": 5}, "classes must name at least two classes, got 5"),
+        ({"model": 5}, "model must be text, got 5"),
+    ):
+        (tmp_path / "log.jsonl").write_text(json.dumps({**header, **changed}))
+        with pytest.raises(InvalidInputError, match=sentence):
+            import_events(store, tmp_path / "log.jsonl")

@@ -59,8 +59,14 @@ def test_the_log_goes_on_after_it(filled, said):
     assert [entry.seq for entry in filled.log()] == [last + 1]
 
 
-def test_what_is_not_learned_stays(filled):
-    filled.lease("one", 30).checkpoint(10, b"")
+def test_what_is_read_but_not_settled_stays(filled):
+    lease = filled.lease("one", 30)
+    assert filled.compact(before=5_000.0) == 0, "somebody is about to learn"
+    lease.checkpoint(100, b"")
+    assert filled.compact(before=5_000.0) == 0, "all was read, but who knows what is waited for"
+    lease.checkpoint(100, b"", settled=10)
+    lease.checkpoint(100, b"")  # says nothing new about it
+    assert filled.learner().settled == 10
     filled.compact(before=5_000.0)
     kept = filled.log(limit=1_000)
     assert {entry.seq for entry in kept} >= set(range(11, 101))

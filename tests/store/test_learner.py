@@ -98,6 +98,23 @@ def test_a_bad_revision_leaves_nothing_half_done(stream, lease):
         lease.checkpoint(3, "text")
 
 
+def test_nothing_is_settled_that_was_not_read(stream, lease):
+    with pytest.raises(InvalidInputError, match="settled must be at most the position, 3, got 4"):
+        lease.checkpoint(3, b"", settled=4)
+    with pytest.raises(InvalidInputError, match="settled must be a whole number >= 0, got -1"):
+        lease.checkpoint(3, b"", settled=-1)
+    assert (stream.learner().position, stream.learner().settled) == (0, None)
+    lease.checkpoint(3, b"", settled=3)
+    assert stream.learner().settled == 3
+
+
+def test_numbers_that_no_revision_has(stream):
+    for number in (2**31, 10**22, 10**5_000):
+        for act in (lambda number: stream.pin(number, "max"), stream.revision):
+            with pytest.raises(InvalidInputError, match="has no revision "):
+                act(number)
+
+
 def test_leases_that_cannot_be(stream):
     with pytest.raises(InvalidInputError, match="seconds must be above 0 and at most 86400, got 0"):
         stream.lease("one", 0)

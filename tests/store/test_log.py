@@ -150,6 +150,100 @@ def test_a_prediction_that_cannot_be_taken_is_refused_alone(stream, said, change
     assert [entry.seq for entry in stream.log()] == [1, 2]
 
 
+class Evil:
+    """A value that cannot even be shown."""
+
+    def __repr__(self):
+        raise RuntimeError("no")
+
+
+class Broken(float):
+    """A number that cannot be read."""
+
+    def __float__(self):
+        raise RuntimeError("no")
+
+
+class Nul:
+    """A value that shows what PostgreSQL cannot hold."""
+
+    def __repr__(self):
+        return "a\0b\ud800" + "x" * 5_000
+
+
+def nested(depth):
+    value = 1
+    for _ in range(depth):
+        value = [value]
+    return {"x": value}
+
+
+STRANGE = {
+    "10**400": 10**400,
+    "-10**400": -(10**400),
+    "10**5000": 10**5_000,
+    "evil": Evil(),
+    "list of evil": [Evil(), Evil()],
+    "broken": Broken(0.5),
+    "nul": Nul(),
+    "no dimension": np.array(0.5),
+    "huge list": [10**400, 0.5],
+    "huge id": {"x": 10**5_000},
+    "bytes": b"\0",
+    **{f"{depth} deep": nested(depth) for depth in (101, 900, 5_000, 100_000)},
+}
+FIELDS = ["prediction_id", "predicted_at", "confidence", "prediction", "abstained", "reason", "segment"]
+
+
+@pytest.mark.parametrize("name", [*FIELDS, "raw_probability", "probabilities", "features"])
+def test_no_value_whatever_costs_the_others(stream, said, name):
+    bad = [
+        said(f"bad {key}", **{name: value}) if name != "prediction_id" else said(value)
+        for key, value in STRANGE.items()
+    ]
+    receipt = stream.record([said("before"), *bad, said("after")])
+    assert (receipt.recorded, len(receipt.refused)) == (2, len(bad))
+    for refusal in receipt.refused:
+        assert name in refusal.sentence or (name == "probabilities" and "probabilities" in refusal.sentence)
+        assert len(refusal.sentence) <= 1_000
+    kept = stream.refusals()
+    assert [refusal for refusal, _ in kept][::-1] == list(receipt.refused)
+    assert all(name in content for _, content in kept)
+
+
+@pytest.mark.parametrize("name", ["prediction_id", "outcome", "observed_at", "source"])
+@pytest.mark.parametrize("classes", [[0, 1], None])
+def test_no_outcome_whatever_costs_the_others(store, happened, name, classes):
+    stream = store.stream("any", "1", classes=classes)
+    # Without classes 0.5 is a label, however it is wrapped.
+    bad = [happened(**{"prediction_id": key, name: value}) for key, value in STRANGE.items()]
+    receipt = stream.record([happened("before"), *bad, happened("after")])
+    assert (receipt.recorded, len(receipt.refused)) == (2, len(bad))
+    assert all(name in refusal.sentence for refusal in receipt.refused)
+    assert len(stream.refusals()) == len(bad)
+
+
+def test_what_is_not_too_deep_is_kept(stream, said):
+    assert stream.record([said(features=nested(99))]).recorded == 1
+    assert stream.log()[0].event.features == nested(99)
+
+
+def test_sentences_name_what_is_wrong(stream, said, happened):
+    rows = [
+        said(predicted_at=10**400),
+        said(confidence=10**400),
+        said(probabilities=np.array(0.5)),
+        happened(outcome=10**400),
+    ]
+    starts = [refusal.sentence.partition(", got ")[0] for refusal in stream.record(rows).refused]
+    assert starts == [
+        "predicted_at must be seconds since 1970 (UTC)",
+        "confidence must be a number in [0, 1]",
+        "probabilities must be a list of numbers",
+        "outcome must be a label (text, a number or a truth value)",
+    ]
+
+
 def test_outcomes_that_cannot_be_taken(stream, happened):
     rows = [happened(outcome=2), happened(source="rumour"), happened(observed_at=-1.0), happened(outcome=None)]
     sentences = [refusal.sentence for refusal in stream.record_outcomes(rows).refused]

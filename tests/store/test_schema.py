@@ -109,9 +109,38 @@ def test_sqlite_files(tmp_path):
         open_store(f"sqlite:///{tmp_path}/text.db")
 
 
+def test_a_new_file_is_for_its_owner_alone(tmp_path, said):
+    for number, name in enumerate((f"sqlite:///{tmp_path}/0.db", f"sqlite:///file:{tmp_path}/1.db?uri=true")):
+        with open_store(name) as store:
+            store.stream("churn", "1").record([said()])
+            files = sorted(tmp_path.glob(f"{number}.db*"))
+            assert len(files) == 3
+            assert [file.stat().st_mode & 0o777 for file in files] == [0o600] * 3
+    (tmp_path / "old.db").touch()
+    (tmp_path / "old.db").chmod(0o640)
+    open_store(f"sqlite:///{tmp_path}/old.db").close()
+    assert (tmp_path / "old.db").stat().st_mode & 0o777 == 0o640, "what is there already stays as it is"
+
+
+def test_sqlites_own_uris(tmp_path):
+    name = f"sqlite:///file:{tmp_path}/a%20b.db?mode={{}}&uri=true"
+    with pytest.raises(StoreError, match="There is no store at"):
+        open_store(name.format("ro"), create=False)
+    with open_store(f"sqlite:///{tmp_path}/a b.db") as store:
+        store.stream("churn", "1")
+    with open_store(name.format("ro"), create=False) as store:
+        assert [stream.model for stream in store.streams()] == ["churn"]
+        with pytest.raises(StoreError, match="readonly"):
+            store.stream("other", "1")
+
+
 @pytest.mark.parametrize(
     ("uri", "sentence"),
     [
+        ("postgresql://caliber:s3c@secret@nohost/db", "an @ in the user or the password must be written %40"),
+        ("postgresql://caliber:x@secret/y@nohost/db", "an @ in the user or the password must be written %40"),
+        ("postgresql://calib/er:secret@nohost/db", "an @ in the user or the password must be written %40"),
+        ("postgresql://caliber:x@se:secret@nohost/db", "got something that cannot be read as a URI"),
         ("mysql://caliber:secret@host/db", r"got one that begins with mysql://\."),
         ("caliber.db secret", "got something that cannot be read as a URI"),
         (None, "got something that cannot be read as a URI"),

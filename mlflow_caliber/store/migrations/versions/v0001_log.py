@@ -109,6 +109,7 @@ def _create_learners() -> None:
         sa.Column("epoch", sa.BigInteger, nullable=False),
         sa.Column("lease_expires_at", sa.Double, nullable=False),
         sa.Column("position", sa.BigInteger, nullable=False),
+        sa.Column("settled", sa.BigInteger),
         sa.Column("state", sa.LargeBinary),
         sa.Column("state_format", sa.Text, nullable=False),
         sa.Column("updated_at", sa.Double, nullable=False),
