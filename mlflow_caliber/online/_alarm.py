@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mlflow_caliber._validation import check_at_least, check_unit_interval
+from mlflow_caliber._validation import check_at_least
 from mlflow_caliber.online._grid import GRID_SIZE, grid_likelihoods, grid_prior
-from mlflow_caliber.online._numbers import TINY, check_label, likelihood, logit
+from mlflow_caliber.online._numbers import TINY, check_label, check_probability, check_share, likelihood, logit
 from mlflow_caliber.online._state import FORMAT_VERSION, read_saved
 
 __all__ = ["CalibrationAlarm"]
@@ -36,7 +36,7 @@ class CalibrationAlarm:
     Parameters
     ----------
     alpha : float, default=0.05
-        Probability of ever raising a false alarm, in (0, 1).
+        Probability of ever raising a false alarm, in [1e-9, 1 - 1e-9].
     run_length : float, default=10000
         Outcomes, on average and at least, until ``cusum_raised`` is false.
 
@@ -77,7 +77,7 @@ class CalibrationAlarm:
     name: ClassVar[str] = "calibration_alarm"
 
     def __init__(self, alpha: float = 0.05, *, run_length: float = 10_000.0) -> None:
-        self.alpha = check_unit_interval(alpha, "alpha", open_ends=True)
+        self.alpha = check_share(alpha, "alpha")
         self.run_length = check_at_least(run_length, "run_length", 1.0)
         self.restart()
 
@@ -119,7 +119,7 @@ class CalibrationAlarm:
         InvalidInputError
             A probability outside [0, 1], an outcome other than 0 and 1.
         """
-        p, y = check_unit_interval(p, "p"), check_label(y)
+        p, y = check_probability(p), check_label(y)
         chance = np.concatenate(([p if y else 1.0 - p], grid_likelihoods(logit(p), y)))
         weights = self._weights * chance
         bet = float(weights.sum())

@@ -36,11 +36,15 @@ class CorrectedCalibrator:
     """
 
     name: ClassVar[str] = "corrected"
-    uses_segment: ClassVar[bool] = True
 
     def __init__(self, shipped: Calibrator | CorrectedCalibrator, correction: SnapshotMap) -> None:
         self.shipped = shipped
         self.correction = correction
+
+    @property
+    def uses_segment(self) -> bool:
+        """Whether an answer depends on the row's segment."""
+        return self.shipped.uses_segment or bool(self.correction.segments_)
 
     def predict(self, scores: ArrayLike, *, segment: Any = None) -> FloatArray:
         """The probability of each score; ``segment`` is that of all rows or of each, as both maps take it.

@@ -7,12 +7,22 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from mlflow_caliber._validation import FloatArray, check_unit_interval
+from mlflow_caliber._validation import FloatArray
+from mlflow_caliber.exceptions import InvalidInputError
 from mlflow_caliber.online._experts import POOLED_EXPERTS, SEGMENT_EXPERTS, PooledExperts, SegmentExperts
 from mlflow_caliber.online._forecast import HedgedForecast, Learned
 from mlflow_caliber.online._hedge import Slots
 from mlflow_caliber.online._ledger import Ledger, Ticket
-from mlflow_caliber.online._numbers import TINY, check_label, inside, likelihood, read_segment, sigmoid
+from mlflow_caliber.online._numbers import (
+    TINY,
+    check_label,
+    check_probability,
+    check_share,
+    inside,
+    likelihood,
+    read_segment,
+    sigmoid,
+)
 from mlflow_caliber.online._snapshot import SnapshotMap, snapshot_of
 from mlflow_caliber.online._state import FORMAT_VERSION, Saved, read_saved
 
@@ -42,7 +52,7 @@ class HedgedRecalibrator:
     Parameters
     ----------
     passive_share : float, default=0.1
-        The share pi of the raw score at the start, in (0, 1).
+        The share pi of the raw score at the start, in [1e-9, 1 - 1e-9].
 
     Attributes
     ----------
@@ -85,7 +95,7 @@ class HedgedRecalibrator:
     EXPERTS: ClassVar[tuple[str, ...]] = tuple(POOLED_EXPERTS)
 
     def __init__(self, passive_share: float = 0.1) -> None:
-        self.passive_share = check_unit_interval(passive_share, "passive_share", open_ends=True)
+        self.passive_share = check_share(passive_share, "passive_share")
         self.n_learned = 0
         self.excess_loss = 0.0
         self._slots = Slots(self.passive_share)
@@ -138,7 +148,7 @@ class HedgedRecalibrator:
         InvalidInputError
             A score outside [0, 1], NaN.
         """
-        return self._answer(check_unit_interval(p, "p"), read_segment(segment)).served
+        return self._answer(check_probability(p), read_segment(segment)).served
 
     def forecast(self, p: float, segment: Any = None) -> HedgedForecast:
         """Serve a probability whose outcome will be learned.
@@ -160,7 +170,7 @@ class HedgedRecalibrator:
         InvalidInputError
             A score outside [0, 1], NaN.
         """
-        p, segment = check_unit_interval(p, "p"), read_segment(segment)
+        p, segment = check_probability(p), read_segment(segment)
         answer, ledger = self._answer(p, segment), self._ledger
         forecast = HedgedForecast(
             number=ledger.issued,
@@ -200,12 +210,12 @@ class HedgedRecalibrator:
             A forecast that was not issued here, or whose outcome has come already; an outcome other than 0 and 1.
             (A forecast that was given up may still get its outcome: it is not learned.)
         """
-        self._ledger.mark(forecast, check_label(y))
+        self._ledger.mark(_check_forecast(forecast), check_label(y))
         return self._release()
 
     def awaits(self, forecast: HedgedForecast) -> bool:
         """Whether the outcome of this forecast would be learned: it has none yet, and was not given up."""
-        return self._ledger.awaits(forecast)
+        return self._ledger.awaits(_check_forecast(forecast))
 
     def expire(self, forecast: HedgedForecast) -> list[Learned]:
         """Give up a forecast whose outcome will not come, so that those after it need not wait for it.
@@ -225,7 +235,7 @@ class HedgedRecalibrator:
         InvalidInputError
             A forecast that was not issued here, has an outcome, or was given up before.
         """
-        self._ledger.expire(forecast)
+        self._ledger.expire(_check_forecast(forecast))
         return self._release()
 
     def snapshot(self) -> SnapshotMap:
@@ -335,6 +345,12 @@ class HedgedRecalibrator:
         self._slots.learn(forecast.slot, raw, likelihood(forecast.active, y))
         self.n_learned += 1
         self.excess_loss += math.log(raw) - math.log(served)
+
+
+def _check_forecast(forecast: Any) -> HedgedForecast:
+    if not isinstance(forecast, HedgedForecast):
+        raise InvalidInputError(f"forecast must be what forecast() returned, got a {type(forecast).__name__}.")
+    return forecast
 
 
 # Answers for every segment that has learned nothing; never learns itself.

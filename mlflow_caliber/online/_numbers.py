@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_caliber._validation import FloatArray, segment_name
+from mlflow_caliber._validation import FloatArray, check_unit_interval, segment_name
 from mlflow_caliber.exceptions import InvalidInputError
 
 __all__ = [
     "EPS",
     "TINY",
     "check_label",
+    "check_probability",
+    "check_share",
     "inside",
     "likelihood",
     "logit",
@@ -63,6 +65,26 @@ def inside(p: float) -> float:
 def likelihood(p: float, y: int) -> float:
     """The probability that was given to what happened."""
     return max(p if y else 1.0 - p, TINY)
+
+
+def check_probability(p: Any) -> float:
+    """One probability, in [0, 1]."""
+    try:
+        return check_unit_interval(p, "p")
+    except OverflowError:  # a whole number that no float can hold
+        raise InvalidInputError("p must be a number in [0, 1], got one beyond all floats.") from None
+
+
+def check_share(value: Any, name: str) -> float:
+    """One number strictly between 0 and 1, and not so near to them that its logarithms lose it."""
+    try:
+        number = check_unit_interval(value, name, open_ends=True)
+    except OverflowError:
+        wanted = f"{name} must be a number strictly between 0 and 1"
+        raise InvalidInputError(f"{wanted}, got one beyond all floats.") from None
+    if not TINY <= number <= 1.0 - TINY:
+        raise InvalidInputError(f"{name} must be a number in [{TINY:g}, 1 - {TINY:g}], got {number!r}.")
+    return number
 
 
 def check_label(y: Any) -> int:

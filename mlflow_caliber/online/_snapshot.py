@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mlflow_caliber._validation import FloatArray, check_scores, check_segment
+from mlflow_caliber.exceptions import InvalidInputError
 from mlflow_caliber.online._numbers import TINY
 from mlflow_caliber.online._state import FORMAT_VERSION, Saved, read_saved
 
@@ -108,7 +109,10 @@ class SnapshotMap:
         InvalidInputError
             NaN, a score outside [0, 1], empty input, segments of another length.
         """
-        p = check_scores(scores, "scores")
+        try:
+            p = check_scores(scores, "scores")
+        except OverflowError:  # a whole number that no float can hold
+            raise InvalidInputError("scores must be numbers in [0, 1], got one beyond all floats.") from None
         answers = self._pooled.at(p)
         if segment is not None and self._segments:
             column = check_segment(segment, p.size)

@@ -97,6 +97,9 @@ def test_going_on_from_saved_state_gives_the_same_bits(seed, cut):
     [
         ({"alpha": 0}, "alpha must be a number strictly between 0 and 1, got 0"),
         ({"alpha": 1.0}, "alpha must be a number strictly between 0 and 1, got 1"),
+        ({"alpha": 5e-324}, r"alpha must be a number in \[1e-09, 1 - 1e-09\], got 5e-324"),
+        ({"alpha": 1 - 1e-12}, r"alpha must be a number in \[1e-09, 1 - 1e-09\], got 0.999"),
+        ({"alpha": 10**400}, "alpha must be a number strictly between 0 and 1, got one beyond all floats"),
         ({"run_length": 0.5}, "run_length must be a finite number of at least 1, got 0.5"),
     ],
 )
@@ -105,8 +108,15 @@ def test_parameters_that_make_no_sense(params, sentence):
         CalibrationAlarm(**params)
 
 
+@pytest.mark.parametrize("alpha", [1e-9, 1 - 1e-9])
+def test_the_ends_can_be_saved(alpha):
+    assert CalibrationAlarm.from_dict(json.loads(json.dumps(CalibrationAlarm(alpha).to_dict()))).alpha == alpha
+
+
 def test_input_and_state_that_do_not_fit():
     alarm = CalibrationAlarm()
+    with pytest.raises(InvalidInputError, match=r"p must be a number in \[0, 1\], got one beyond all floats"):
+        alarm.update(10**400, 1)
     with pytest.raises(InvalidInputError, match=r"p must be a number in \[0, 1\], got nan"):
         alarm.update(float("nan"), 1)
     with pytest.raises(InvalidInputError, match="y must be 0 or 1, got 2"):

@@ -251,3 +251,27 @@ def test_a_forecast_that_does_not_fit_is_refused(trained, path, value, sentence)
 def test_a_passive_share_that_is_none(share):
     with pytest.raises(InvalidInputError, match="passive_share must be a number strictly between 0 and 1"):
         HedgedRecalibrator(share)
+
+
+@pytest.mark.parametrize("share", [5e-324, 1e-12, 1 - 1e-12])
+def test_a_passive_share_that_is_too_near_to_none_or_all(share):
+    with pytest.raises(InvalidInputError, match=r"passive_share must be a number in \[1e-09, 1 - 1e-09\]"):
+        HedgedRecalibrator(share)
+
+
+@pytest.mark.parametrize("share", [1e-9, 1 - 1e-9])
+def test_the_ends_of_the_passive_share_can_be_saved(share):
+    assert HedgedRecalibrator.from_dict(as_json(HedgedRecalibrator(share).to_dict())).passive_share == share
+
+
+def test_what_is_no_score_and_no_forecast():
+    hedged = HedgedRecalibrator()
+    for act in (hedged.forecast, hedged.predict):
+        with pytest.raises(InvalidInputError, match=r"p must be a number in \[0, 1\], got one beyond all floats"):
+            act(10**400)
+    for act in (hedged.awaits, hedged.expire, lambda forecast: hedged.update(forecast, 1)):
+        with pytest.raises(InvalidInputError, match=r"forecast must be what forecast\(\) returned, got a NoneType"):
+            act(None)
+    with pytest.raises(InvalidInputError, match="got one beyond all floats"):
+        hedged.snapshot().predict([10**400])
+    assert hedged.n_issued == 0
