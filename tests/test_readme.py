@@ -54,8 +54,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.filterwarnings("ignore:.*noload")
 def test_python_then_shell(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(world)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{world / 'mlflow.db'}")
-    mlflow.set_tracking_uri(f"sqlite:///{world / 'mlflow.db'}")
+    uri = f"sqlite:///{world / 'mlflow.db'}"
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):  # other tests have models of the same name
+        monkeypatch.setenv(name, uri)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
     mlflow.set_experiment(experiment_id=mlflow.create_experiment("readme", (world / "artifacts").as_uri()))
     train, calibration, df = loans(0), loans(1), loans(2)
     features = ["income", "debt"]

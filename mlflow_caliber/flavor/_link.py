@@ -25,7 +25,7 @@ import pandas as pd
 import yaml
 
 from mlflow_caliber.calibrators import Calibrator
-from mlflow_caliber.exceptions import CaliberError, StateError
+from mlflow_caliber.exceptions import CaliberError, StateError, StoreError
 from mlflow_caliber.flavor._serving import frame_json
 from mlflow_caliber.flavor._spool import Spool
 from mlflow_caliber.model import CalibratedModel
@@ -111,25 +111,30 @@ class StoreLink:
         while True:
             ending = self._ended.is_set()  # asked before the turn: what came before the end is still sent
             try:
-                self._turn()
-                pause = _POLL_SECONDS
+                more = self._turn()
+                pause = 0.0 if more else _POLL_SECONDS
             except Exception as error:  # a database has many ways to fail, and none may end this thread
                 self._say(f"The store does not answer: {_sentence(error)}")
-                pause = min(2.0 * pause, _LONGEST_PAUSE)
+                pause = min(2.0 * max(pause, _POLL_SECONDS), _LONGEST_PAUSE)
             if ending:
                 return
             self._wake.wait(pause)
 
-    def _turn(self) -> None:
-        """Once around: follow the revision, send what waits, take over from the dead, and say how we are."""
+    def _turn(self) -> bool:
+        """Once around: follow the revision, send what waits, take over from the dead, and say how we are.
+
+        Whether more waits to be sent: it is not all sent at once, or under steady load no revision would be followed.
+        """
         stream = self._connected()
         self._follow(stream)
-        while lines := self._spool.peek(_BATCH_BYTES):
+        end = time.monotonic() + _POLL_SECONDS
+        while (lines := self._spool.peek(_BATCH_BYTES)) and time.monotonic() < end:
             self._send(stream, lines)
             self._spool.forget(lines)
         for lines in self._spool.orphans():
             self._send(stream, lines)
         stream.report_replica(_replica(), self.model.revision, self._spool.dropped, self._trouble)
+        return bool(lines)
 
     def _connected(self) -> Stream:
         if self._stream is None:
@@ -142,7 +147,13 @@ class StoreLink:
         return self._stream
 
     def _send(self, stream: Stream, lines: Sequence[bytes]) -> None:
-        rows = [row for line in lines for row in _predictions(self._shipped, line)]
+        rows = []
+        for line in lines:
+            try:
+                rows += _predictions(self._shipped, line)
+            except (ValueError, KeyError, TypeError) as error:  # not ours, or hurt: it must not hold up the others
+                self._spool.dropped += 1
+                self._say(f"A line of the spool cannot be read and is left out: {type(error).__name__}.")
         receipt = stream.record_predictions(rows)
         if receipt.refused:
             self._say(f"The store refused {len(receipt.refused)} predictions: {receipt.refused[0].sentence}")
@@ -158,10 +169,12 @@ class StoreLink:
         if number is None:
             self.model, self._revision = self._shipped, None
             return
-        revision = stream.revision(number)
         try:
+            revision = stream.revision(number)
             model = _corrected(self._shipped, SnapshotMap.from_dict(revision.map), revision.revision)
-        except CaliberError as error:
+        except StoreError:
+            raise
+        except (CaliberError, ValueError) as error:
             self._refused = number
             self._trouble = f"Revision {number} cannot be used, the last good one stays: {_sentence(error)}"
             self._say(self._trouble)

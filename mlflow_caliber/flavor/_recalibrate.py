@@ -27,6 +27,7 @@ from mlflow_caliber.metrics import (
     top_label_calibration_error,
 )
 from mlflow_caliber.model import CalibratedModel, Calibrates, encode_labels, fit_calibrator
+from mlflow_caliber.online import CorrectedCalibrator
 
 __all__ = ["Recalibration", "recalibrate"]
 
@@ -230,8 +231,11 @@ def _split(data: Any, targets: str | ArrayLike | None, sample_weight: str | Arra
 
 
 def _like(parent: CalibratedModel) -> str | Calibrates:
-    """An unfitted calibrator like the parent's; ``auto`` when its file is broken."""
-    return "auto" if parent.calibrator is None else clone(parent.calibrator)
+    """An unfitted calibrator like the parent's, without what was learned live; ``auto`` when its file is broken."""
+    calibrator = parent.calibrator
+    while isinstance(calibrator, CorrectedCalibrator):
+        calibrator = calibrator.shipped
+    return "auto" if calibrator is None else clone(calibrator)
 
 
 def _name_of(calibrator: Calibrates) -> str:

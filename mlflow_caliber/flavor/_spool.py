@@ -44,9 +44,7 @@ class Spool:
         self.folder = folder
         self.limit = limit
         self.dropped = 0
-        self._path = folder / f"{uuid.uuid4().hex}{_SUFFIX}"
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        _try_lock(self._file)
+        self._path, self._file = _new_file(folder)
         self._turn = threading.Lock()
         self._read = self._size = 0
 
@@ -62,7 +60,12 @@ class Spool:
                 self.dropped += 1
                 return False
             # One write: a process that is killed has written the line or (nearly always) nothing of it.
-            self._size += os.write(self._file, line + b"\n")
+            written = os.write(self._file, line + b"\n")
+            if written <= len(line):  # the disk is full: half a line must not meet the next one
+                os.ftruncate(self._file, self._size)
+                self.dropped += 1
+                return False
+            self._size += written
             return True
 
     def peek(self, at_most: int) -> list[bytes]:
@@ -77,6 +80,17 @@ class Spool:
             if self._read == self._size:
                 os.ftruncate(self._file, 0)
                 self._read = self._size = 0
+            elif self._read > self.limit:  # under load it never runs empty
+                rest = os.pread(self._file, self.waiting, self._read)
+                self._start_over(rest)
+
+    def _start_over(self, rest: bytes) -> None:
+        """Go on in a new file: what was read before is gone, and at no time is a line in none."""
+        path, file = _new_file(self.folder)
+        os.write(file, rest)
+        self._path.unlink(missing_ok=True)
+        os.close(self._file)
+        self._path, self._file, self._read, self._size = path, file, 0, len(rest)
 
     def orphans(self) -> Iterator[list[bytes]]:
         """The lines of each process that died; its file goes when the caller comes back for the next."""
@@ -85,7 +99,7 @@ class Spool:
                 continue
             try:
                 file = os.open(path, os.O_RDWR)
-            except FileNotFoundError:  # its owner, or another heir, was faster
+            except OSError:  # its owner, or another heir, was faster; or it is not for us
                 continue
             try:
                 if _try_lock(file):
@@ -100,6 +114,16 @@ class Spool:
             if not self.waiting:
                 self._path.unlink(missing_ok=True)
             os.close(self._file)
+
+
+def _new_file(folder: Path) -> tuple[Path, int]:
+    """A file with our lock on it, which nobody sees before it has one."""
+    hidden = folder / f"{uuid.uuid4().hex}.new"
+    file = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+    _try_lock(file)
+    path = hidden.with_suffix(_SUFFIX)
+    hidden.rename(path)
+    return path, file
 
 
 def _whole_lines(text: bytes, at_most: int | None = None) -> list[bytes]:

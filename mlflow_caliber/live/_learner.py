@@ -20,7 +20,10 @@ from mlflow_caliber.online import CalibrationAlarm, HedgedForecast, HedgedRecali
 __all__ = ["Counts", "Losses", "Observed", "Predicted", "StreamLearner"]
 
 FORMAT_VERSION = 1
+_LABELS = {0: 0, 1: 1}
 _TINY = 1e-9
+# Predictions that the recalibrator has given up and whose outcomes still tell it how long outcomes take.
+_REMEMBERED = 10_000
 
 
 class Predicted(NamedTuple):
@@ -56,7 +59,8 @@ class Counts:
     expired : int
         Predictions that were given up, because no outcome came within the horizon.
     late : int
-        Outcomes that came after their prediction was given up. They count in reports and teach nothing.
+        Outcomes that came after their prediction was given up, or of a row that the model could not score. They count
+        in reports and teach nothing.
     corrected : int
         Outcomes of predictions whose outcome was known already. They count in reports; what was learned stays.
     unmatched : int
@@ -84,6 +88,7 @@ class Losses:
 
 class _Waiting(NamedTuple):
     prediction_id: str
+    seq: int
     at: float
     forecast: HedgedForecast
     served: float
@@ -138,6 +143,11 @@ class StreamLearner:
         return len(self._waiting)
 
     @property
+    def settled(self) -> int:
+        """Up to this entry of the log everything has been learned or given up."""
+        return next(iter(self._waiting.values())).seq - 1 if self._waiting else self.position
+
+    @property
     def excess(self) -> float:
         """Nats that serving has cost so far against the shipped model; negative is a gain."""
         return self.losses.served - self.losses.base
@@ -174,7 +184,7 @@ class StreamLearner:
             "counts": asdict(self.counts),
             "losses": asdict(self.losses),
             "forgiven": self.forgiven,
-            "waiting": [[w.prediction_id, w.at, w.forecast.to_dict(), w.served] for w in self._waiting.values()],
+            "waiting": [[*w[:3], w.forecast.to_dict(), w.served] for w in self._waiting.values()],
             "early": [[key, *early] for key, early in self._early.items()],
         }
         return zlib.compress(json.dumps(state, allow_nan=False, separators=(",", ":")).encode(), 1)
@@ -200,19 +210,24 @@ class StreamLearner:
                 base_alarm=CalibrationAlarm.from_dict(state["base_alarm"]),
                 served_alarm=CalibrationAlarm.from_dict(state["served_alarm"]),
                 position=int(state["position"]),
-                counts=Counts(**state["counts"]),
-                losses=Losses(**state["losses"]),
+                counts=Counts(**{name: int(value) for name, value in state["counts"].items()}),
+                losses=Losses(**{name: float(value) for name, value in state["losses"].items()}),
                 forgiven=float(state["forgiven"]),
                 _waiting=_read_waiting(state["waiting"]),
-                _early={key: (at, y) for key, at, y in state["early"]},
+                _early={str(key): (float(at), _LABELS[y]) for key, at, y in state["early"]},
             )
-        except (zlib.error, ValueError, KeyError, TypeError) as error:
+        except (zlib.error, ValueError, KeyError, TypeError, OverflowError) as error:
             raise StateError(f"A learner's saved state cannot be read: {error!s:.200}") from error
 
     def _predicted(self, entry: Predicted) -> None:
+        if entry.prediction_id in self._numbers:
+            return  # sent again after the store had forgotten it
         forecast = self.recalibrator.forecast(entry.base, entry.segment)
-        self._waiting[forecast.number] = _Waiting(entry.prediction_id, entry.at, forecast, entry.served)
+        self._waiting[forecast.number] = _Waiting(entry.prediction_id, entry.seq, entry.at, forecast, entry.served)
         self._numbers[entry.prediction_id] = forecast.number
+        while len(self._waiting) - self.recalibrator.n_outstanding > _REMEMBERED:
+            self._leave(next(iter(self._waiting)))  # the recalibrator gave it up, and remembers it no more either
+            self.counts.expired += 1
         early = self._early.pop(entry.prediction_id, None)
         if early is not None:
             self._mark(forecast.number, early[1])
@@ -265,12 +280,15 @@ class StreamLearner:
 
     def _leave(self, number: int) -> _Waiting:
         waiting = self._waiting.pop(number)
-        del self._numbers[waiting.prediction_id]
+        self._numbers.pop(waiting.prediction_id, None)
         return waiting
 
 
 def _read_waiting(entries: Any) -> dict[int, _Waiting]:
-    waiting = (_Waiting(key, at, HedgedForecast.from_dict(f), served) for key, at, f, served in entries)
+    waiting = (
+        _Waiting(str(key), int(seq), float(at), HedgedForecast.from_dict(forecast), float(served))
+        for key, seq, at, forecast, served in entries
+    )
     return {each.forecast.number: each for each in waiting}
 
 

@@ -29,6 +29,7 @@ _BATCH = 2_000
 _STATE_FORMAT = "caliber-learner/1"
 # Writing the state down may take this share of the time at most; what is read again after a kill is bounded by it.
 _CHECKPOINT_SHARE = 0.05
+_CHEAP = 0.25  # seconds; what costs less is written down with every revision
 _ACTOR = "worker"
 _logger = logging.getLogger(__name__)
 
@@ -103,6 +104,8 @@ class Worker:
         self.settings = settings or WorkerSettings()
         self.name = name or f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self._jobs: dict[tuple[str, str], _Job] = {}
+        # Left alone until this worker is started again.
+        self._broken: set[tuple[str, str]] = set()
 
     def run(self, stop: threading.Event, poll: float = 1.0) -> int:
         """Work until told to stop, then let go of the leases. A store that is away is waited for.
@@ -148,16 +151,24 @@ class Worker:
 
     def _learn(self, stream: Stream) -> int:
         key = (stream.model, stream.version)
-        job = self._jobs.get(key) or self._begin(stream)
-        if job is None:
+        if key in self._broken:
             return 0
-        self._jobs[key] = job
         try:
+            job = self._jobs.get(key) or self._begin(stream)
+            if job is None:
+                return 0
+            self._jobs[key] = job
             return self._go_on(job)
         except LeaseLostError as error:
             _logger.warning("%s", error)
-            del self._jobs[key]
-            return 0
+            self._jobs.pop(key, None)
+        except StoreError:
+            raise
+        except Exception as error:  # of one stream: the others must go on, and nothing is written over
+            _logger.error("%s/%s cannot be learned: %s", *key, error, exc_info=not isinstance(error, StateError))
+            self._jobs.pop(key, None)
+            self._broken.add(key)
+        return 0
 
     def _begin(self, stream: Stream) -> _Job | None:
         lease = stream.lease(self.name, self.settings.lease)
@@ -165,9 +176,9 @@ class Worker:
             return None
         try:
             learner = self._learner(stream)
-        except StateError as error:
-            _logger.error("%s/%s cannot be learned: %s", stream.model, stream.version, error)
-            return None  # the lease runs out by itself, and nobody overwrites what could not be read
+        except StateError:
+            lease.release()
+            raise
         _logger.info("Learning %s/%s from entry %d on.", stream.model, stream.version, learner.position + 1)
         newest = stream.revisions()[-1:]
         published = newest[0].n_learned if newest else 0
@@ -180,15 +191,16 @@ class Worker:
             return StreamLearner(horizon=self.settings.horizon)
         if known.state_format != _STATE_FORMAT:
             raise StateError(f"its state must be of the format {_STATE_FORMAT}, got {known.state_format!r}.")
-        return StreamLearner.from_bytes(known.state)
+        learner = StreamLearner.from_bytes(known.state)
+        learner.horizon = self.settings.horizon
+        return learner
 
     def _go_on(self, job: _Job) -> int:
         entries = job.stream.log(after=job.learner.position, limit=_BATCH)
         if entries:
             job.learner.take(readable(job.stream, entries), upto=entries[-1].seq)
         revision = self._due(job)
-        behind = time.monotonic() - job.saved_at > job.cost_of_saving / _CHECKPOINT_SHARE
-        if revision is not None or (behind and job.learner.position > job.saved_position):
+        if revision is not None or (job.learner.position > job.saved_position and _may_save(job)):
             self._save(job, revision)
         if time.monotonic() - job.renewed_at > self.settings.lease / 3.0:
             job.lease.renew()
@@ -201,6 +213,8 @@ class Worker:
         learner = job.learner
         new = learner.counts.learned - job.published
         waited = time.monotonic() - job.published_at
+        if job.cost_of_saving > _CHEAP and not _may_save(job):
+            return None
         if new < self.settings.every_outcomes and not (new > 0 and waited >= self.settings.every_seconds):
             return None
         content = learner.recalibrator.snapshot().to_dict()
@@ -213,7 +227,9 @@ class Worker:
 
     def _save(self, job: _Job, revision: NewRevision | None) -> None:
         start = time.monotonic()
-        job.lease.checkpoint(job.learner.position, job.learner.to_bytes(), revision, state_format=_STATE_FORMAT)
+        learner = job.learner
+        state = learner.to_bytes()
+        job.lease.checkpoint(learner.position, state, revision, state_format=_STATE_FORMAT, settled=learner.settled)
         job.saved_at, job.saved_position = time.monotonic(), job.learner.position
         job.cost_of_saving = job.saved_at - start
         if revision is not None:
@@ -230,11 +246,16 @@ class Worker:
             f"Recalibration has cost {harm:.1f} nats against the shipped model, of {self.settings.max_harm:g} allowed, "
             f"over {learner.counts.learned} outcomes: the shipped calibrator is pinned."
         )
-        learner.forgiven = learner.excess
-        self._save(job, None)
+        # In this order: whoever is killed in between does it again.
         job.stream.pin(0, _ACTOR)
         job.stream.raise_alarm("harm", "served", "critical", sentence, {"excess": learner.excess})
+        learner.forgiven = learner.excess
+        self._save(job, None)
         _logger.error("%s", sentence)
+
+
+def _may_save(job: _Job) -> bool:
+    return time.monotonic() - job.saved_at > job.cost_of_saving / _CHECKPOINT_SHARE
 
 
 def _is_binary(stream: Stream) -> bool:

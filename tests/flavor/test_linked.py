@@ -226,3 +226,49 @@ def test_the_corrected_calibrator_is_saved_and_read(folder, snapshot, rows, tmp_
     )
     raw = parent.raw_proba(rows)
     np.testing.assert_array_equal(again.predict_proba(rows)[:, 1], corrected.predict(raw[:, 1], segment=rows["region"]))
+
+
+def test_a_model_without_segments_is_saved_with_its_revision_and_refitted(tmp_path, rows):
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(1)
+    y = np.where(rng.random(600) < 1.0 / (1.0 + np.exp(-0.2 * (rows["age"] - 40.0))), "yes", "no")
+    base = LogisticRegression().fit(rows[["age"]][:300], y[:300])
+    caliber.save_model(base, str(tmp_path / "m"), calibrator="sigmoid", calibration_data=(rows[["age"]][300:], y[300:]))
+    shipped = caliber.load_model(str(tmp_path / "m")).calibrator
+    corrected = CorrectedCalibrator(shipped, HedgedRecalibrator().snapshot())
+    info = caliber.flavor.replace_calibrator(str(tmp_path / "m"), corrected)
+    again = caliber.recalibrate(info.model_uri, rows[["age"]].assign(y=y), "y")
+    assert again.calibrator == "sigmoid"
+
+
+def test_a_line_that_cannot_be_read_holds_up_nothing(linked, rows, uri):
+    model = linked()
+    folder = link_of(model)._spool.folder
+    (folder / "dead.jsonl").write_bytes(b'{"garbage\n')
+    model.predict(rows[:2])
+    stream = stream_of(uri)
+    until(lambda: stream.counts().predictions == 2)
+    until(lambda: not (folder / "dead.jsonl").exists())
+    until(lambda: stream.replicas() and stream.replicas()[0].dropped == 1)
+
+
+def test_steady_load_does_not_keep_a_revision_from_being_followed(linked, rows, uri, snapshot, monkeypatch):
+    from mlflow_caliber.store import Stream
+
+    record = Stream.record_predictions
+
+    def slow(self, predictions):
+        time.sleep(0.02)
+        return record(self, predictions)
+
+    monkeypatch.setattr(Stream, "record_predictions", slow)
+    monkeypatch.setattr("mlflow_caliber.flavor._link._BATCH_BYTES", 300)  # a request at a time
+    model = linked()
+    model.predict(rows[:1])
+    stream = stream_of(uri)
+    publish(stream, snapshot.to_dict())
+    end = time.monotonic() + 10.0
+    while link_of(model).model.revision != "r1":
+        assert time.monotonic() < end, "the revision was not followed under load"
+        model.predict(rows[:1])

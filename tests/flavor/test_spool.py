@@ -92,3 +92,46 @@ while True:
 def test_a_line_cut_off_by_death_is_no_line(spool):
     (spool.folder / "dead.jsonl").write_bytes(b"whole\nhal")
     assert list(spool.orphans()) == [[b"whole"]]
+
+
+def test_a_new_file_has_its_lock_before_anybody_sees_it(tmp_path, monkeypatch):
+    from mlflow_caliber.flavor import _spool
+
+    elder, seen, lock = Spool(tmp_path, LIMIT), [], _spool._try_lock
+
+    def look_then_lock(file):
+        seen.extend(elder.orphans())
+        return lock(file)
+
+    monkeypatch.setattr(_spool, "_try_lock", look_then_lock)
+    younger = Spool(tmp_path, LIMIT)
+    monkeypatch.undo()
+    younger.append(b"mine")
+    assert seen == list(elder.orphans()) == []
+    younger.close()
+    assert list(elder.orphans()) == [[b"mine"]]
+    elder.close()
+
+
+def test_a_spool_that_never_runs_empty_starts_over_and_loses_nothing(tmp_path):
+    spool, kept = Spool(tmp_path, 100), []
+    for k in range(200):
+        assert spool.append(b"%03d" % k)
+        if k:
+            lines = spool.peek(1)
+            kept += lines
+            spool.forget(lines)
+    assert kept + spool.peek(1000) == [b"%03d" % k for k in range(200)]
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 200
+    spool.close()
+
+
+def test_half_a_line_is_taken_back(tmp_path, monkeypatch):
+    spool, write = Spool(tmp_path, LIMIT), os.write
+    spool.append(b"one")
+    monkeypatch.setattr(os, "write", lambda file, line: write(file, line[:2]))
+    assert not spool.append(b"two")
+    monkeypatch.undo()
+    assert spool.append(b"three")
+    assert (spool.peek(100), spool.dropped) == ([b"one", b"three"], 1)
+    spool.close()

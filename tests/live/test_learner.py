@@ -154,3 +154,27 @@ def test_broken_states_are_refused(change, sentence):
 
 def _changed(state, **values):
     return zlib.compress(json.dumps({**json.loads(zlib.decompress(state)), **values}).encode())
+
+
+def test_what_is_given_up_is_not_carried_along(monkeypatch):
+    from mlflow_caliber.live import _learner
+
+    monkeypatch.setattr(_learner, "_REMEMBERED", 100)
+    entries = [Predicted(1, 0.0, "first", 0.5, 0.5), Observed(2, 0.0, "first", 1)]
+    entries += [Predicted(k, 0.0, f"id{k}", 0.5, 0.5) for k in range(3, 1500)]
+    entries += [Observed(1500, 0.0, "id1499", 1), Predicted(1501, 0.0, "last", 0.5, 0.5)]
+    learner = learned(entries)
+    assert learner.n_waiting <= learner.recalibrator.n_outstanding + 100 < 700
+    assert learner.counts.expired + learner.n_waiting == 1498
+    assert learner.settled == 2 + learner.counts.expired
+
+
+def test_the_same_prediction_again_is_not_learned_twice():
+    entries = [
+        Predicted(1, 0.0, "a", 0.7, 0.7),
+        Predicted(2, 0.0, "a", 0.7, 0.7),
+        Observed(3, 0.0, "a", 1),
+        Observed(4, 0.0, "a", 1),
+    ]
+    learner = learned(entries)
+    assert (learner.counts.learned, learner.n_waiting, learner.settled) == (1, 0, 4)

@@ -125,8 +125,7 @@ def test_state_that_cannot_be_read_is_left_alone(store, stream, caplog):
     assert Worker(store).turn() == 0
     assert "churn/1 cannot be learned: A learner's saved state cannot be read" in caplog.text
     assert stream.learner().state == b"nonsense"
-    lease = stream.lease("third", 1.0)
-    assert lease is None  # until the lease runs out
+    assert stream.lease("third", 1.0) is not None  # and it is not held
 
 
 def test_state_of_another_version_is_left_alone(store, stream, caplog):
@@ -190,3 +189,71 @@ def test_a_store_that_is_away_is_waited_for(store, stream, monkeypatch, caplog):
 def test_settings_that_make_no_sense(settings, sentence):
     with pytest.raises(InvalidInputError, match=sentence):
         WorkerSettings(**settings)
+
+
+def test_a_pin_for_harm_survives_a_fault_in_the_middle(store, stream, monkeypatch):
+    feed(stream, 100, truth=lambda p: p, served=lambda p: 0.5 * p)
+    settings, pin = WorkerSettings(every_outcomes=50, max_harm=5.0), type(stream).pin
+
+    def busy(self, number, actor):
+        raise StoreError("The store is busy.")
+
+    monkeypatch.setattr(type(stream), "pin", busy)
+    with pytest.raises(StoreError):
+        Worker(store, settings, name="w").turn()
+    monkeypatch.setattr(type(stream), "pin", pin)
+    Worker(store, settings, name="w").turn()
+    assert stream.current() is None
+    assert [alarm.kind for alarm in stream.open_alarms()] == ["harm"]
+
+
+def test_what_breaks_one_stream_does_not_stop_the_others(store, stream, monkeypatch, caplog):
+    other = store.stream("other", "1", classes=["no", "yes"])
+    feed(stream, 5)
+    feed(other, 5)
+    take = StreamLearner.take
+
+    def broken(self, entries, upto=None):
+        if not caplog.records:
+            raise RuntimeError("a fault of ours")
+        take(self, entries, upto)
+
+    monkeypatch.setattr(StreamLearner, "take", broken)
+    worker = Worker(store, WorkerSettings(every_outcomes=1))
+    assert worker.turn() == 10
+    assert "churn/1 cannot be learned: a fault of ours" in caplog.text
+    assert other.learner().position == 10
+    assert worker.turn() == 0
+
+
+def test_what_waits_is_not_compacted(store, stream):
+    worker = Worker(store, WorkerSettings(every_outcomes=1))
+    feed(stream, 3)
+    lonely = {
+        "raw_probability": 0.5,
+        "base_probability": 0.5,
+        "probability": 0.5,
+        "prediction": "no",
+        "confidence": 0.5,
+    }
+    stream.record_predictions([Prediction(prediction_id="lonely", predicted_at=0.0, **lonely)])
+    feed(stream, 3, start=3)
+    worker.turn()
+    worker.close()
+    assert stream.compact(1e9) == 3
+    stream.record_outcomes([Outcome(prediction_id="lonely", outcome="no", observed_at=9.0)])
+    worker = Worker(store, WorkerSettings(every_outcomes=1))
+    worker.turn()
+    worker.close()
+    assert learner_of(stream).counts.learned == 7
+    assert stream.compact(1e9) == 4
+
+
+def test_a_longer_horizon_holds_at_once(store, stream):
+    feed(stream, 2)
+    for horizon in (100.0, 5.0):
+        worker = Worker(store, WorkerSettings(horizon=horizon))
+        feed(stream, 2, start=int(horizon))
+        worker.turn()
+        worker.close()
+        assert learner_of(stream).horizon == horizon
