@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
+from mlflow_caliber.exceptions import InvalidInputError
 from mlflow_caliber.online._state import Saved
 
-__all__ = ["Forecast", "HedgedForecast", "Learned"]
+__all__ = ["Forecast", "HedgedForecast", "Learned", "check_forecast"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +107,13 @@ class Learned(NamedTuple):
 
     forecast: Forecast
     y: int
+
+
+_F = TypeVar("_F", bound=Forecast)
+
+
+def check_forecast(forecast: Any, kind: type[_F]) -> _F:
+    """What ``forecast`` returned, and nothing else."""
+    if not isinstance(forecast, kind):
+        raise InvalidInputError(f"forecast must be what forecast() returned, got a {type(forecast).__name__}.")
+    return forecast

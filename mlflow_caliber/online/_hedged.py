@@ -8,9 +8,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from mlflow_caliber._validation import FloatArray
-from mlflow_caliber.exceptions import InvalidInputError
 from mlflow_caliber.online._experts import POOLED_EXPERTS, SEGMENT_EXPERTS, PooledExperts, SegmentExperts
-from mlflow_caliber.online._forecast import HedgedForecast, Learned
+from mlflow_caliber.online._forecast import HedgedForecast, Learned, check_forecast
 from mlflow_caliber.online._hedge import Slots
 from mlflow_caliber.online._ledger import Ledger, Ticket
 from mlflow_caliber.online._numbers import (
@@ -210,12 +209,12 @@ class HedgedRecalibrator:
             A forecast that was not issued here, or whose outcome has come already; an outcome other than 0 and 1.
             (A forecast that was given up may still get its outcome: it is not learned.)
         """
-        self._ledger.mark(_check_forecast(forecast), check_label(y))
+        self._ledger.mark(check_forecast(forecast, HedgedForecast), check_label(y))
         return self._release()
 
     def awaits(self, forecast: HedgedForecast) -> bool:
         """Whether the outcome of this forecast would be learned: it has none yet, and was not given up."""
-        return self._ledger.awaits(_check_forecast(forecast))
+        return self._ledger.awaits(check_forecast(forecast, HedgedForecast))
 
     def expire(self, forecast: HedgedForecast) -> list[Learned]:
         """Give up a forecast whose outcome will not come, so that those after it need not wait for it.
@@ -235,7 +234,7 @@ class HedgedRecalibrator:
         InvalidInputError
             A forecast that was not issued here, has an outcome, or was given up before.
         """
-        self._ledger.expire(_check_forecast(forecast))
+        self._ledger.expire(check_forecast(forecast, HedgedForecast))
         return self._release()
 
     def snapshot(self) -> SnapshotMap:
@@ -345,12 +344,6 @@ class HedgedRecalibrator:
         self._slots.learn(forecast.slot, raw, likelihood(forecast.active, y))
         self.n_learned += 1
         self.excess_loss += math.log(raw) - math.log(served)
-
-
-def _check_forecast(forecast: Any) -> HedgedForecast:
-    if not isinstance(forecast, HedgedForecast):
-        raise InvalidInputError(f"forecast must be what forecast() returned, got a {type(forecast).__name__}.")
-    return forecast
 
 
 # Answers for every segment that has learned nothing; never learns itself.

@@ -11,9 +11,9 @@ import numpy as np
 from mlflow_caliber._validation import FloatArray, check_count, check_unit_interval
 from mlflow_caliber.calibrators import Calibrator, SegmentedCalibrator, calibrator_from_dict, make_calibrator
 from mlflow_caliber.exceptions import CaliberError, InvalidInputError, OneClassError, StateError
-from mlflow_caliber.online._forecast import Forecast, Learned
+from mlflow_caliber.online._forecast import Forecast, Learned, check_forecast
 from mlflow_caliber.online._ledger import Ledger, Ticket
-from mlflow_caliber.online._numbers import check_label, read_segment
+from mlflow_caliber.online._numbers import check_label, check_probability, read_segment
 from mlflow_caliber.online._snapshot import SnapshotMap, snapshot_of
 from mlflow_caliber.online._state import FORMAT_VERSION, Saved, read_saved
 
@@ -123,7 +123,7 @@ class RollingRecalibrator:
         InvalidInputError
             A score outside [0, 1], NaN.
         """
-        p, segment = check_unit_interval(p, "p"), read_segment(segment)
+        p, segment = check_probability(p), read_segment(segment)
         return p if self._fitted is None else self._map(np.array([p]), segment).item()
 
     def forecast(self, p: float, segment: Any = None) -> Forecast:
@@ -167,12 +167,12 @@ class RollingRecalibrator:
         InvalidInputError
             A forecast that was not issued here, or whose outcome has come already; an outcome other than 0 and 1.
         """
-        self._ledger.mark(forecast, check_label(y))
+        self._ledger.mark(check_forecast(forecast, Forecast), check_label(y))
         return self._release()
 
     def awaits(self, forecast: Forecast) -> bool:
         """Whether the outcome of this forecast would be learned: it has none yet, and was not given up."""
-        return self._ledger.awaits(forecast)
+        return self._ledger.awaits(check_forecast(forecast, Forecast))
 
     def expire(self, forecast: Forecast) -> list[Learned]:
         """Give up a forecast whose outcome will not come, so that those after it need not wait for it.
@@ -192,7 +192,7 @@ class RollingRecalibrator:
         InvalidInputError
             A forecast that was not issued here, has an outcome, or was given up before.
         """
-        self._ledger.expire(forecast)
+        self._ledger.expire(check_forecast(forecast, Forecast))
         return self._release()
 
     def snapshot(self) -> SnapshotMap:

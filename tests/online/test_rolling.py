@@ -121,3 +121,13 @@ def test_the_parameters_of_the_calibrator_are_passed_on():
     p, wrong = np.linspace(0, 1, 60), RollingRecalibrator("centered_isotonic", calibrator_params={"clip_ends": 3})
     with pytest.raises(InvalidInputError, match="clip_ends must be True or False"):
         backtest(wrong, p, p > 0.5)
+
+
+def test_what_is_no_score_and_no_forecast_is_refused():
+    rolling = RollingRecalibrator()
+    for act in (rolling.predict, rolling.forecast):
+        with pytest.raises(InvalidInputError, match="beyond all floats"):
+            act(10**400)
+    for act in (rolling.awaits, rolling.expire, lambda forecast: rolling.update(forecast, 1)):
+        with pytest.raises(InvalidInputError, match=r"forecast must be what forecast\(\) returned, got a NoneType"):
+            act(None)
