@@ -27,6 +27,7 @@ STRATA = (
     ("calibrators", "metrics"),
     ("_pava",),
     ("_cells",),
+    ("_state",),
     ("_validation",),
     ("exceptions", "_version"),
 )

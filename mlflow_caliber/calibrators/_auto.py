@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from mlflow_caliber._cells import tie_groups
+from mlflow_caliber._state import StateReader
 from mlflow_caliber._validation import FloatArray, IntArray
 from mlflow_caliber.calibrators._base import Calibrator
 from mlflow_caliber.calibrators._identity import IdentityCalibrator
 from mlflow_caliber.calibrators._isotonic import CenteredIsotonicCalibrator
 from mlflow_caliber.calibrators._parametric import BetaCalibrator, SigmoidCalibrator
-from mlflow_caliber.calibrators._state import StateReader
 
 __all__ = ["AutoCalibrator"]
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
+from mlflow_caliber._state import StateReader
 from mlflow_caliber._validation import (
     FloatArray,
     IntArray,
@@ -19,7 +20,6 @@ from mlflow_caliber._validation import (
     check_same_length,
     check_scores,
 )
-from mlflow_caliber.calibrators._state import StateReader
 from mlflow_caliber.exceptions import InvalidInputError, StateError
 
 __all__ = ["FORMAT_VERSION", "Calibrator", "JsonForm", "read_header"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from mlflow_caliber._state import StateReader
 from mlflow_caliber._validation import FloatArray, IntArray
 from mlflow_caliber.calibrators._base import Calibrator
-from mlflow_caliber.calibrators._state import StateReader
 
 __all__ = ["IdentityCalibrator"]
 

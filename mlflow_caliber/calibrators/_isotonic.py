@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mlflow_caliber._pava import Pools, mean_scores, pool
+from mlflow_caliber._state import StateReader
 from mlflow_caliber._validation import FloatArray, IntArray, check_flag, check_non_negative
 from mlflow_caliber.calibrators._base import Calibrator
 from mlflow_caliber.calibrators._line import BrokenLine
-from mlflow_caliber.calibrators._state import StateReader
 
 __all__ = ["CenteredIsotonicCalibrator", "IsotonicCalibrator"]
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mlflow_caliber._state import StateReader
 from mlflow_caliber._validation import (
     FloatArray,
     check_choice,
@@ -17,7 +18,6 @@ from mlflow_caliber._validation import (
 )
 from mlflow_caliber.calibrators._base import Calibrator, JsonForm
 from mlflow_caliber.calibrators._simplex import METHODS, SimplexMap
-from mlflow_caliber.calibrators._state import StateReader
 from mlflow_caliber.exceptions import OneClassError
 
 __all__ = ["MulticlassCalibrator"]

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.special import expit, logit
 
+from mlflow_caliber._state import StateReader
 from mlflow_caliber._validation import FloatArray, IntArray, check_non_negative, check_unit_interval, row_chunks
 from mlflow_caliber.calibrators._base import Calibrator
 from mlflow_caliber.calibrators._logistic import LogisticProblem, linear
-from mlflow_caliber.calibrators._state import StateReader
 from mlflow_caliber.calibrators._temperature import MAX_TEMPERATURE, MIN_TEMPERATURE, fit_binary_temperature
 from mlflow_caliber.exceptions import InvalidInputError
 

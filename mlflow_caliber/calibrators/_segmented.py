@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, softmax
 
+from mlflow_caliber._state import StateReader
 from mlflow_caliber._validation import (
     FloatArray,
     IntArray,
@@ -22,7 +23,6 @@ from mlflow_caliber._validation import (
 from mlflow_caliber.calibrators._base import Calibrator
 from mlflow_caliber.calibrators._logistic import LogisticProblem, linear
 from mlflow_caliber.calibrators._registry import CALIBRATORS, read_as
-from mlflow_caliber.calibrators._state import StateReader
 from mlflow_caliber.exceptions import InvalidInputError
 
 __all__ = ["SegmentedCalibrator"]

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from mlflow_caliber._state import StateReader
 from mlflow_caliber._validation import FloatArray
 from mlflow_caliber.calibrators._base import Calibrator
 from mlflow_caliber.calibrators._registry import CALIBRATORS, read_as
 from mlflow_caliber.calibrators._softmax import SoftmaxProblem
-from mlflow_caliber.calibrators._state import StateReader
 from mlflow_caliber.calibrators._temperature import MAX_TEMPERATURE, MIN_TEMPERATURE, fit_temperature
 
 __all__ = ["METHODS", "SimplexMap"]

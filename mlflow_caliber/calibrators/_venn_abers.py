@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression
 
 from mlflow_caliber._cells import tie_groups
+from mlflow_caliber._state import StateReader
 from mlflow_caliber._validation import FloatArray, IntArray, check_scores
 from mlflow_caliber.calibrators._base import Calibrator
-from mlflow_caliber.calibrators._state import StateReader
 
 __all__ = ["VennAbersCalibrator"]
 

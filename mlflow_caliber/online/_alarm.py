@@ -159,7 +159,7 @@ class CalibrationAlarm:
         """
         params, state = read_saved(data, cls.name)
         alarm = cls(params.number("alpha", TINY, 1.0 - TINY), run_length=params.number("run_length", 1.0))
-        alarm.n_seen = state.whole("n_seen")
+        alarm.n_seen = state.integer("n_seen")
         alarm._weights = state.array("weights", (GRID_SIZE + 1,), 0.0)
         alarm.log_e_value, alarm._peak = state.number("log_e_value"), state.number("peak", 0.0)
         alarm._log_cusum, alarm._cusum_peak = state.number("log_cusum"), state.number("cusum_peak", 0.0)

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from mlflow_caliber._state import StateReader
 from mlflow_caliber._validation import FloatArray
 from mlflow_caliber.online._grid import GRID_SIZE, GridFilters
 from mlflow_caliber.online._hedge import Hedge
 from mlflow_caliber.online._logistic import FadingBeta, FadingLogistic, FadingSigmoid
 from mlflow_caliber.online._numbers import TINY, likelihood, logit, logits
-from mlflow_caliber.online._state import Saved
 from mlflow_caliber.online._window import WindowedIsotonic
 
 __all__ = ["POOLED_EXPERTS", "SEGMENT_EXPERTS", "PooledExperts", "SegmentExperts"]
@@ -79,10 +79,10 @@ class PooledExperts:
         }
 
     @classmethod
-    def read(cls, saved: Saved) -> PooledExperts:
+    def read(cls, saved: StateReader) -> PooledExperts:
         """The experts that :meth:`to_dict` wrote."""
         experts = cls()
-        experts.hedge.weights = saved.numbers("weights", 0.0, length=len(POOLED_EXPERTS))
+        experts.hedge.weights = saved.floats("weights", 0.0, length=len(POOLED_EXPERTS))
         experts._grids.weights = saved.array("grids", (len(_POOLED_RATES), GRID_SIZE), 0.0)
         _read_logistic(saved.nested("sigmoid"), experts._sigmoid)
         _read_logistic(saved.nested("beta"), experts._beta)
@@ -120,10 +120,10 @@ class SegmentExperts:
         return {"weights": self.hedge.weights, "grids": self._grids.weights.ravel().tolist()}
 
     @classmethod
-    def read(cls, saved: Saved) -> SegmentExperts:
+    def read(cls, saved: StateReader) -> SegmentExperts:
         """The experts that :meth:`to_dict` wrote."""
         experts = cls()
-        experts.hedge.weights = saved.numbers("weights", 0.0, length=len(SEGMENT_EXPERTS))
+        experts.hedge.weights = saved.floats("weights", 0.0, length=len(SEGMENT_EXPERTS))
         experts._grids.weights = saved.array("grids", (len(_SEGMENT_RATES), GRID_SIZE), 0.0)
         saved.close()
         return experts
@@ -133,24 +133,24 @@ def _logistic_state(fit: FadingLogistic) -> dict[str, Any]:
     return {"theta": list(fit.theta), "information": list(fit.information), "target": list(fit.target)}
 
 
-def _read_logistic(saved: Saved, fit: FadingLogistic) -> None:
-    a, b, c = saved.numbers("theta", length=3)
+def _read_logistic(saved: StateReader, fit: FadingLogistic) -> None:
+    a, b, c = saved.floats("theta", length=3)
     fit.theta = a, b, c
-    uu, uv, u, vv, v, n = saved.numbers("information", length=6)
+    uu, uv, u, vv, v, n = saved.floats("information", length=6)
     fit.information = uu, uv, u, vv, v, n
-    a, b, c = saved.numbers("target", length=3)
+    a, b, c = saved.floats("target", length=3)
     fit.target = a, b, c
     saved.close()
 
 
-def _read_isotonic(saved: Saved, fit: WindowedIsotonic) -> None:
-    scores, outcomes = saved.numbers("scores", TINY, 1.0), saved.wholes("outcomes")
+def _read_isotonic(saved: StateReader, fit: WindowedIsotonic) -> None:
+    scores, outcomes = saved.floats("scores", TINY, 1.0), saved.integers("outcomes")
     if len(scores) > (fit.scores.maxlen or 0) or len(outcomes) != len(scores) or not set(outcomes) <= {0, 1}:
-        raise saved.fault("outcomes", f"an outcome 0 or 1 for each of at most {fit.scores.maxlen} scores", outcomes)
+        raise saved.misfit("outcomes", f"an outcome 0 or 1 for each of at most {fit.scores.maxlen} scores", outcomes)
     fit.scores.extend(scores)
     fit.outcomes.extend(outcomes)
-    fit.since_fit = saved.whole("since_fit")
-    fit.x, fit.y = saved.numbers("x", 0.0, 1.0), saved.numbers("y", 0.0, 1.0)
+    fit.since_fit = saved.integer("since_fit")
+    fit.x, fit.y = saved.floats("x", 0.0, 1.0), saved.floats("y", 0.0, 1.0)
     if len(fit.x) != len(fit.y) or np.any(np.diff(fit.x) <= 0.0) or np.any(np.diff(fit.y) < 0.0):
-        raise saved.fault("x", "increasing knots, each with a value that never decreases", fit.x)
+        raise saved.misfit("x", "increasing knots, each with a value that never decreases", fit.x)
     saved.close()

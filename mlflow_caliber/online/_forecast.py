@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Self, TypeVar
 
+from mlflow_caliber._state import StateReader
 from mlflow_caliber.exceptions import InvalidInputError
-from mlflow_caliber.online._state import Saved
 
 __all__ = ["Forecast", "HedgedForecast", "Learned", "check_forecast"]
 
@@ -45,17 +45,17 @@ class Forecast:
         StateError
             Anything that :meth:`to_dict` would not have written.
         """
-        saved = Saved(data, "Saved forecast")
+        saved = StateReader(data, "Saved forecast:")
         forecast = cls(**cls._read(saved))
         saved.close()
         return forecast
 
     @staticmethod
-    def _read(saved: Saved) -> dict[str, Any]:
+    def _read(saved: StateReader) -> dict[str, Any]:
         return {
-            "number": saved.whole("number"),
+            "number": saved.integer("number"),
             "score": saved.number("score", 0.0, 1.0),
-            "segment": saved.segment("segment"),
+            "segment": saved.text_or_none("segment"),
             "served": saved.number("served", 0.0, 1.0),
         }
 
@@ -89,16 +89,16 @@ class HedgedForecast(Forecast):
     segment_late: int
 
     @staticmethod
-    def _read(saved: Saved) -> dict[str, Any]:
+    def _read(saved: StateReader) -> dict[str, Any]:
         return {
             **Forecast._read(saved),
-            "experts": tuple(saved.numbers("experts", 0.0, 1.0, length=7)),
+            "experts": tuple(saved.floats("experts", 0.0, 1.0, length=7)),
             "pooled": saved.number("pooled", 0.0, 1.0),
-            "segment_experts": tuple(saved.numbers("segment_experts", 0.0, 1.0)),
+            "segment_experts": tuple(saved.floats("segment_experts", 0.0, 1.0)),
             "active": saved.number("active", 0.0, 1.0),
-            "slot": saved.whole("slot"),
-            "late": saved.whole("late"),
-            "segment_late": saved.whole("segment_late"),
+            "slot": saved.integer("slot"),
+            "late": saved.integer("late"),
+            "segment_late": saved.integer("segment_late"),
         }
 
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from mlflow_caliber._state import StateReader
 from mlflow_caliber._validation import FloatArray
 from mlflow_caliber.online._experts import POOLED_EXPERTS, SEGMENT_EXPERTS, PooledExperts, SegmentExperts
 from mlflow_caliber.online._forecast import HedgedForecast, Learned, check_forecast
@@ -23,7 +24,7 @@ from mlflow_caliber.online._numbers import (
     sigmoid,
 )
 from mlflow_caliber.online._snapshot import SnapshotMap, snapshot_of
-from mlflow_caliber.online._state import FORMAT_VERSION, Saved, read_saved
+from mlflow_caliber.online._state import FORMAT_VERSION, read_saved
 
 __all__ = ["HedgedRecalibrator"]
 
@@ -286,16 +287,16 @@ class HedgedRecalibrator:
         state.close()
         return recalibrator
 
-    def _restore(self, state: Saved) -> None:
-        self.n_learned, self.excess_loss = state.whole("n_learned"), state.number("excess_loss")
-        self._slots.odds, self._slots.free = state.numbers("odds"), state.wholes("free")
+    def _restore(self, state: StateReader) -> None:
+        self.n_learned, self.excess_loss = state.integer("n_learned"), state.number("excess_loss")
+        self._slots.odds, self._slots.free = state.floats("odds"), state.integers("free")
         self._pooled = PooledExperts.read(state.nested("pooled"))
         segments = state.nested("segments")
         self._segments = {name: SegmentExperts.read(segments.nested(name)) for name in segments.names()}
         self._ledger = Ledger.read(state.nested("ledger"), HedgedForecast.from_dict)
         taken = sorted([*self._slots.free, *self._ledger.slots()])
         if taken != list(range(len(self._slots.odds))):
-            raise state.fault("free", "the slots that no outstanding forecast occupies", self._slots.free)
+            raise state.misfit("free", "the slots that no outstanding forecast occupies", self._slots.free)
 
     def _answer(self, p: float, segment: str | None) -> _Answer:
         p = inside(p)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from mlflow_caliber._state import StateReader, is_whole
 from mlflow_caliber.exceptions import InvalidInputError
 from mlflow_caliber.online._forecast import Forecast
-from mlflow_caliber.online._state import Saved
 
 __all__ = ["Ledger", "Release", "Ticket"]
 
@@ -119,18 +119,18 @@ class Ledger(Generic[F]):
         }
 
     @classmethod
-    def read(cls, saved: Saved, read_forecast: Callable[[Any], F]) -> Ledger[F]:
+    def read(cls, saved: StateReader, read_forecast: Callable[[Any], F]) -> Ledger[F]:
         """The ledger that :meth:`to_dict` wrote."""
         ledger = cls()
         ledger.horizon = saved.number("horizon", 0.0)
-        issued = saved.whole("issued")
-        for entry in saved.items("outstanding"):
+        issued = saved.integer("issued")
+        for entry in saved.sequence("outstanding"):
             ledger.issued, ticket = _read_ticket(saved, entry, low=ledger.issued, below=issued)
             ledger.issue(ticket)
         ledger.issued = issued
-        for entry in saved.items("marked"):
+        for entry in saved.sequence("marked"):
             ledger._read_mark(saved, entry, read_forecast)
-        ledger._expired = dict.fromkeys(saved.wholes("expired"))
+        ledger._expired = dict.fromkeys(saved.integers("expired"))
         saved.close()
         return ledger
 
@@ -167,23 +167,19 @@ class Ledger(Generic[F]):
         if len(self._expired) > _REMEMBERED:
             del self._expired[next(iter(self._expired))]
 
-    def _read_mark(self, saved: Saved, entry: Any, read_forecast: Callable[[Any], F]) -> None:
+    def _read_mark(self, saved: StateReader, entry: Any, read_forecast: Callable[[Any], F]) -> None:
         if not isinstance(entry, list) or len(entry) != 3 or entry[2] not in (0, 1) or entry[0] not in self._tickets:
-            raise saved.fault("marked", "a list of outstanding number, forecast, outcome", entry)
+            raise saved.misfit("marked", "a list of outstanding number, forecast, outcome", entry)
         number, forecast, y = entry
         self._marks[number] = (None if forecast is None else read_forecast(forecast)), y
 
 
-def _read_ticket(saved: Saved, entry: Any, *, low: int, below: int) -> tuple[int, Ticket]:
-    if not isinstance(entry, list) or len(entry) != 4 or not _is_whole(entry[0], low) or entry[0] >= below:
-        raise saved.fault("outstanding", "a list of increasing number, segment, served, slot", entry)
+def _read_ticket(saved: StateReader, entry: Any, *, low: int, below: int) -> tuple[int, Ticket]:
+    if not isinstance(entry, list) or len(entry) != 4 or not is_whole(entry[0], low) or entry[0] >= below:
+        raise saved.misfit("outstanding", "a list of increasing number, segment, served, slot", entry)
     number, segment, served, slot = entry
-    if not isinstance(served, float) or not 0.0 <= served <= 1.0 or not _is_whole(slot, 0):
-        raise saved.fault("outstanding", "a list of increasing number, segment, served, slot", entry)
+    if not isinstance(served, float) or not 0.0 <= served <= 1.0 or not is_whole(slot, 0):
+        raise saved.misfit("outstanding", "a list of increasing number, segment, served, slot", entry)
     if segment is not None and not isinstance(segment, str):
-        raise saved.fault("outstanding", "a list whose segments are texts or null", entry)
+        raise saved.misfit("outstanding", "a list whose segments are texts or null", entry)
     return number, Ticket(segment, served, slot)
-
-
-def _is_whole(value: Any, low: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= low

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from mlflow_caliber._state import StateReader
 from mlflow_caliber._validation import FloatArray, check_count, check_unit_interval
 from mlflow_caliber.calibrators import Calibrator, SegmentedCalibrator, calibrator_from_dict, make_calibrator
 from mlflow_caliber.exceptions import CaliberError, InvalidInputError, OneClassError, StateError
@@ -15,7 +16,7 @@ from mlflow_caliber.online._forecast import Forecast, Learned, check_forecast
 from mlflow_caliber.online._ledger import Ledger, Ticket
 from mlflow_caliber.online._numbers import check_label, check_probability, read_segment
 from mlflow_caliber.online._snapshot import SnapshotMap, snapshot_of
-from mlflow_caliber.online._state import FORMAT_VERSION, Saved, read_saved
+from mlflow_caliber.online._state import FORMAT_VERSION, read_saved
 
 __all__ = ["RollingRecalibrator"]
 
@@ -246,19 +247,19 @@ class RollingRecalibrator:
         return recalibrator
 
     @classmethod
-    def _from_params(cls, params: Saved) -> RollingRecalibrator:
+    def _from_params(cls, params: StateReader) -> RollingRecalibrator:
         values = {name: params.value(name) for name in params.names()}
         try:
             return cls(**values)
         except (TypeError, CaliberError) as error:
-            raise StateError(f"Saved {cls.name} state, params: {error}") from error
+            raise StateError(f"Saved {cls.name} state: params: {error}") from error
 
-    def _restore(self, state: Saved) -> None:
-        self.n_learned, self._since_fit = state.whole("n_learned"), state.whole("since_fit")
-        scores, outcomes = state.numbers("scores", 0.0, 1.0), state.wholes("outcomes")
-        segments = state.items("segments")
+    def _restore(self, state: StateReader) -> None:
+        self.n_learned, self._since_fit = state.integer("n_learned"), state.integer("since_fit")
+        scores, outcomes = state.floats("scores", 0.0, 1.0), state.integers("outcomes")
+        segments = state.sequence("segments")
         if not len(scores) == len(outcomes) == len(segments) <= self.window or not set(outcomes) <= {0, 1}:
-            raise state.fault(
+            raise state.misfit(
                 "outcomes", f"an outcome and a segment for each of at most {self.window} scores", outcomes
             )
         self._rows.extend(zip(scores, outcomes, segments, strict=True))

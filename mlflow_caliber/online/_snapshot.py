@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mlflow_caliber._state import StateReader
 from mlflow_caliber._validation import FloatArray, check_scores, check_segment
 from mlflow_caliber.exceptions import InvalidInputError
 from mlflow_caliber.online._numbers import TINY
-from mlflow_caliber.online._state import FORMAT_VERSION, Saved, read_saved
+from mlflow_caliber.online._state import FORMAT_VERSION, read_saved
 
 __all__ = ["SnapshotMap", "snapshot_of"]
 
@@ -45,12 +46,12 @@ class _Knots:
         return {"logit": self.logit.tolist(), "probability": self.probability.tolist()}
 
     @classmethod
-    def read(cls, saved: Saved) -> _Knots:
-        logit, probability = saved.numbers("logit"), saved.numbers("probability", 0.0, 1.0)
+    def read(cls, saved: StateReader) -> _Knots:
+        logit, probability = saved.floats("logit"), saved.floats("probability", 0.0, 1.0)
         if not logit or len(logit) != len(probability) or np.any(np.diff(logit) <= 0.0):
-            raise saved.fault("logit", "increasing knots, one for each probability", logit)
+            raise saved.misfit("logit", "increasing knots, one for each probability", logit)
         if np.any(np.diff(probability) < 0.0):
-            raise saved.fault("probability", "a list that never decreases", probability)
+            raise saved.misfit("probability", "a list that never decreases", probability)
         saved.close()
         return cls(np.array(logit), np.array(probability))
 
@@ -140,7 +141,7 @@ class SnapshotMap:
         params.close()
         segments = state.nested("segments")
         knots = {name: _Knots.read(segments.nested(name)) for name in segments.names()}
-        snapshot = cls(_Knots.read(state.nested("pooled")), knots, state.whole("n_samples"))
+        snapshot = cls(_Knots.read(state.nested("pooled")), knots, state.integer("n_samples"))
         state.close()
         return snapshot
 

@@ -77,6 +77,16 @@ def test_it_learns_what_the_recalibrator_alone_would():
     assert learner.base_alarm.raised
 
 
+def test_each_alarm_reads_its_own_probability():
+    rng, log = np.random.default_rng(4), []
+    for k, p in enumerate(rng.random(400)):
+        y = int(rng.random() < p**2)  # the shipped model is wrong, what was served was right
+        log += [Predicted(2 * k + 1, float(k), str(k), p, p**2), Observed(2 * k + 2, float(k), str(k), y)]
+    learner = learned(log)
+    assert learner.base_alarm.raised
+    assert not learner.served_alarm.raised
+
+
 def test_every_outcome_is_accounted_for():
     learner = learned(LOG, horizon=100.0)
     outcomes = [entry for entry in LOG if isinstance(entry, Observed)]
