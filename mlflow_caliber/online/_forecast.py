@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self
 
 from mlflow_caliber._state import StateReader
-from mlflow_caliber.exceptions import InvalidInputError
 
-__all__ = ["Forecast", "HedgedForecast", "Learned", "check_forecast"]
+__all__ = ["Forecast", "HedgedForecast", "Learned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +106,3 @@ class Learned(NamedTuple):
 
     forecast: Forecast
     y: int
-
-
-_F = TypeVar("_F", bound=Forecast)
-
-
-def check_forecast(forecast: Any, kind: type[_F]) -> _F:
-    """What ``forecast`` returned, and nothing else."""
-    if not isinstance(forecast, kind):
-        raise InvalidInputError(f"forecast must be what forecast() returned, got a {type(forecast).__name__}.")
-    return forecast

@@ -10,12 +10,11 @@ import numpy as np
 from mlflow_caliber._state import StateReader
 from mlflow_caliber._validation import FloatArray
 from mlflow_caliber.online._experts import POOLED_EXPERTS, SEGMENT_EXPERTS, PooledExperts, SegmentExperts
-from mlflow_caliber.online._forecast import HedgedForecast, Learned, check_forecast
+from mlflow_caliber.online._forecast import HedgedForecast, Learned
 from mlflow_caliber.online._hedge import Slots
 from mlflow_caliber.online._ledger import Ledger, Ticket
 from mlflow_caliber.online._numbers import (
     TINY,
-    check_label,
     check_probability,
     check_share,
     inside,
@@ -23,6 +22,7 @@ from mlflow_caliber.online._numbers import (
     read_segment,
     sigmoid,
 )
+from mlflow_caliber.online._recalibrator import Recalibrator
 from mlflow_caliber.online._snapshot import SnapshotMap, snapshot_of
 from mlflow_caliber.online._state import FORMAT_VERSION, read_saved
 
@@ -37,7 +37,7 @@ class _Answer(NamedTuple):
     served: float
 
 
-class HedgedRecalibrator:
+class HedgedRecalibrator(Recalibrator[HedgedForecast]):
     """Recalibrates a stream of scores, outcome by outcome, and never does the raw scores much worse.
 
     Seven maps of the score (the identity, three Bayesian filters over logistic maps, two logistic fits that forget,
@@ -92,6 +92,7 @@ class HedgedRecalibrator:
     """
 
     name: ClassVar[str] = "hedged"
+    _kind = HedgedForecast
     EXPERTS: ClassVar[tuple[str, ...]] = tuple(POOLED_EXPERTS)
 
     def __init__(self, passive_share: float = 0.1) -> None:
@@ -102,14 +103,6 @@ class HedgedRecalibrator:
         self._pooled = PooledExperts()
         self._segments: dict[str, SegmentExperts] = {}
         self._ledger: Ledger[HedgedForecast] = Ledger()
-
-    @property
-    def n_issued(self) -> int:
-        return self._ledger.issued
-
-    @property
-    def n_outstanding(self) -> int:
-        return self._ledger.outstanding()
 
     @property
     def excess_bound(self) -> float:
@@ -187,56 +180,6 @@ class HedgedRecalibrator:
         )
         ledger.issue(Ticket(segment, forecast.served, forecast.slot))
         return forecast
-
-    def update(self, forecast: HedgedForecast, y: int) -> list[Learned]:
-        """Note an outcome, and learn whatever is next in the order of the forecasts.
-
-        Parameters
-        ----------
-        forecast : HedgedForecast
-            What :meth:`forecast` returned, possibly by way of ``to_dict`` and ``from_dict``.
-        y : int
-            0 or 1.
-
-        Returns
-        -------
-        list of Learned
-            Forecasts with their outcomes, oldest first: none while an older forecast waits for its outcome, several
-            when the one came that they waited for. An alarm that reads them in this order stays valid under any delay.
-
-        Raises
-        ------
-        InvalidInputError
-            A forecast that was not issued here, or whose outcome has come already; an outcome other than 0 and 1.
-            (A forecast that was given up may still get its outcome: it is not learned.)
-        """
-        self._ledger.mark(check_forecast(forecast, HedgedForecast), check_label(y))
-        return self._release()
-
-    def awaits(self, forecast: HedgedForecast) -> bool:
-        """Whether the outcome of this forecast would be learned: it has none yet, and was not given up."""
-        return self._ledger.awaits(check_forecast(forecast, HedgedForecast))
-
-    def expire(self, forecast: HedgedForecast) -> list[Learned]:
-        """Give up a forecast whose outcome will not come, so that those after it need not wait for it.
-
-        Parameters
-        ----------
-        forecast : HedgedForecast
-            What :meth:`forecast` returned.
-
-        Returns
-        -------
-        list of Learned
-            What had waited for it, oldest first.
-
-        Raises
-        ------
-        InvalidInputError
-            A forecast that was not issued here, has an outcome, or was given up before.
-        """
-        self._ledger.expire(check_forecast(forecast, HedgedForecast))
-        return self._release()
 
     def snapshot(self) -> SnapshotMap:
         """The map of this instant as a compact value of its own, to be served elsewhere.

@@ -12,16 +12,17 @@ from mlflow_caliber._state import StateReader
 from mlflow_caliber._validation import FloatArray, check_count, check_unit_interval
 from mlflow_caliber.calibrators import Calibrator, SegmentedCalibrator, calibrator_from_dict, make_calibrator
 from mlflow_caliber.exceptions import CaliberError, InvalidInputError, OneClassError, StateError
-from mlflow_caliber.online._forecast import Forecast, Learned, check_forecast
+from mlflow_caliber.online._forecast import Forecast, Learned
 from mlflow_caliber.online._ledger import Ledger, Ticket
-from mlflow_caliber.online._numbers import check_label, check_probability, read_segment
+from mlflow_caliber.online._numbers import check_probability, read_segment
+from mlflow_caliber.online._recalibrator import Recalibrator
 from mlflow_caliber.online._snapshot import SnapshotMap, snapshot_of
 from mlflow_caliber.online._state import FORMAT_VERSION, read_saved
 
 __all__ = ["RollingRecalibrator"]
 
 
-class RollingRecalibrator:
+class RollingRecalibrator(Recalibrator[Forecast]):
     """Fit a calibrator on the last outcomes, and again whenever so many new ones have come.
 
     This is the baseline for :class:`HedgedRecalibrator`, with the same methods. It has no bound: a small window
@@ -96,14 +97,6 @@ class RollingRecalibrator:
         self._fitted: Any = None
         self._ledger: Ledger[Forecast] = Ledger()
 
-    @property
-    def n_issued(self) -> int:
-        return self._ledger.issued
-
-    @property
-    def n_outstanding(self) -> int:
-        return self._ledger.outstanding()
-
     def predict(self, p: float, segment: Any = None) -> float:
         """The probability that :meth:`forecast` would serve now; nothing changes.
 
@@ -147,54 +140,6 @@ class RollingRecalibrator:
         forecast = Forecast(self._ledger.issued, float(p), segment, served)
         self._ledger.issue(Ticket(segment, served, 0))
         return forecast
-
-    def update(self, forecast: Forecast, y: int) -> list[Learned]:
-        """Note an outcome, and learn whatever is next in the order of the forecasts.
-
-        Parameters
-        ----------
-        forecast : Forecast
-            What :meth:`forecast` returned.
-        y : int
-            0 or 1.
-
-        Returns
-        -------
-        list of Learned
-            Forecasts with their outcomes, oldest first.
-
-        Raises
-        ------
-        InvalidInputError
-            A forecast that was not issued here, or whose outcome has come already; an outcome other than 0 and 1.
-        """
-        self._ledger.mark(check_forecast(forecast, Forecast), check_label(y))
-        return self._release()
-
-    def awaits(self, forecast: Forecast) -> bool:
-        """Whether the outcome of this forecast would be learned: it has none yet, and was not given up."""
-        return self._ledger.awaits(check_forecast(forecast, Forecast))
-
-    def expire(self, forecast: Forecast) -> list[Learned]:
-        """Give up a forecast whose outcome will not come, so that those after it need not wait for it.
-
-        Parameters
-        ----------
-        forecast : Forecast
-            What :meth:`forecast` returned.
-
-        Returns
-        -------
-        list of Learned
-            What had waited for it, oldest first.
-
-        Raises
-        ------
-        InvalidInputError
-            A forecast that was not issued here, has an outcome, or was given up before.
-        """
-        self._ledger.expire(check_forecast(forecast, Forecast))
-        return self._release()
 
     def snapshot(self) -> SnapshotMap:
         """The map of this instant as a compact value of its own, to be served elsewhere.
