@@ -13,7 +13,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from live_streams import Clock
 from mlflow_caliber.exceptions import ConfigError, StoreError
 from mlflow_caliber.live import (
     DeliveryError,
@@ -89,27 +88,6 @@ def running():
 def receiver():
     with running() as receiver:
         yield receiver
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def uri(tmp_path):
-    return f"sqlite:///{tmp_path}/caliber.db"
-
-
-@pytest.fixture
-def store(uri, clock):
-    with open_store(uri, clock=clock) as store:
-        yield store
-
-
-@pytest.fixture
-def stream(store):
-    return store.stream("churn", "1", classes=[0, 1])
 
 
 def notice(event="opened", **changed):

@@ -13,11 +13,6 @@ from mlflow_caliber.cli import main
 from mlflow_caliber.store import open_store
 
 
-@pytest.fixture
-def uri(tmp_path):
-    return f"sqlite:///{tmp_path}/caliber.db"
-
-
 def run(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 

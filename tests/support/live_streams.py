@@ -1,12 +1,16 @@
 """Streams of predictions and outcomes for tests of what watches them: real stores, invented days."""
 
 import numpy as np
+import pandas as pd
 
-from mlflow_caliber.live import Worker, WorkerSettings
+from mlflow_caliber.drift import feature_profile
+from mlflow_caliber.live import MonitorSettings, Worker, WorkerSettings, judge, observe
 from mlflow_caliber.store import Outcome, Prediction
 
 DAY = 86_400.0
 START = 1_700_000_000.0
+SETTINGS = MonitorSettings()
+REFERENCE = feature_profile(pd.DataFrame({"score:1": np.random.default_rng(9).uniform(0.05, 0.95, 3_000)}))
 
 
 class Clock:
@@ -54,3 +58,17 @@ def learn(store, **settings):
         pass
     worker.close()
     return worker
+
+
+def look(stream, clock, **given):
+    """The observation an hour later, when all outcomes have settled."""
+    return observe(stream, settings=SETTINGS, now=clock.now + 3_600.0, **given)
+
+
+def found(seen, settings=SETTINGS):
+    return {(each.kind, each.key): each for each in judge(seen, settings)}
+
+
+def hold_lease(stream):
+    """Somebody learns, and is up to date as far as anybody can tell."""
+    return stream.lease("w", DAY)
