@@ -22,7 +22,7 @@ from mlflow_caliber.flavor._serving import in_scoring_server, speed_up_scoring_s
 from mlflow_caliber.flavor._signature import check_output_mode
 from mlflow_caliber.flavor._state import FLAVOR_NAME, FORMAT_VERSION, check_reference, read_state, revision_of
 from mlflow_caliber.model import CalibratedModel, Calibrates
-from mlflow_caliber.online import read_any
+from mlflow_caliber.online import any_calibrator_from_dict
 from mlflow_caliber.scorers import scorer_from_path
 
 __all__ = [
@@ -82,7 +82,7 @@ def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> Calib
     if store_uri is None:
         return CaliberPyfunc(model, output, threshold, path=path)
     try:
-        from mlflow_caliber.flavor._linked import LinkedPyfunc
+        from mlflow_caliber.flavor._linked_pyfunc import LinkedPyfunc
     except ImportError as error:
         raise OptionalDependencyError(
             f"A store of predictions needs SQLAlchemy and Alembic: pip install 'mlflow-caliber[live]' ({error})."
@@ -168,7 +168,7 @@ def base_folder(path: Path, conf: dict[str, Any]) -> Path:
 
 def read_calibrator(state: Any, n_classes: int) -> Calibrates:
     """A saved calibrator, tried on the number of classes that it is there for."""
-    calibrator = read_any(state)
+    calibrator = any_calibrator_from_dict(state)
     try:
         calibrator.predict(np.full((1, n_classes), 1.0 / n_classes) if n_classes > 2 else [0.5])
     except InvalidInputError as error:

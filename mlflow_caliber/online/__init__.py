@@ -8,7 +8,7 @@
 
 from mlflow_caliber.online._alarm import CalibrationAlarm
 from mlflow_caliber.online._backtest import Backtest, backtest
-from mlflow_caliber.online._corrected import CorrectedCalibrator, read_any
+from mlflow_caliber.online._corrected import CorrectedCalibrator, any_calibrator_from_dict
 from mlflow_caliber.online._forecast import Forecast, HedgedForecast, Learned
 from mlflow_caliber.online._hedged import HedgedRecalibrator
 from mlflow_caliber.online._rolling import RollingRecalibrator
@@ -24,6 +24,6 @@ __all__ = [
     "Learned",
     "RollingRecalibrator",
     "SnapshotMap",
+    "any_calibrator_from_dict",
     "backtest",
-    "read_any",
 ]

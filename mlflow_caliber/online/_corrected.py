@@ -73,7 +73,7 @@ class CorrectedCalibrator:
         """
         params, state = read_saved(data, cls.name)
         params.close()
-        shipped = read_any(state.value("shipped"))
+        shipped = any_calibrator_from_dict(state.value("shipped"))
         if isinstance(shipped, MulticlassCalibrator):
             raise StateError(f"Saved {cls.name} calibrator: 'shipped' must be for two classes, got a multiclass one.")
         corrected = cls(shipped, SnapshotMap.from_dict(state.value("correction")))
@@ -81,7 +81,7 @@ class CorrectedCalibrator:
         return corrected
 
 
-def read_any(data: Any) -> Calibrator | MulticlassCalibrator | CorrectedCalibrator:
+def any_calibrator_from_dict(data: Any) -> Calibrator | MulticlassCalibrator | CorrectedCalibrator:
     """A saved calibrator of any kind, corrected ones too."""
     is_corrected = isinstance(data, dict) and data.get("name") == CorrectedCalibrator.name
     return CorrectedCalibrator.from_dict(data) if is_corrected else calibrator_from_dict(data)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import mlflow_caliber as caliber
+from mlflow_caliber.calibrators import make_calibrator
 from mlflow_caliber.online import CorrectedCalibrator, HedgedRecalibrator, SnapshotMap
 from mlflow_caliber.store import NewRevision, open_store
 
@@ -127,6 +128,22 @@ def test_a_revision_is_followed_and_undone(linked, rows, uri, folder, snapshot):
     until(lambda: stream.replicas()[0].revision == plain.revision)
 
 
+def test_a_certificate_is_suspended_while_a_revision_is_served(rows, snapshot):
+    from mlflow_caliber.flavor._store_link import _corrected
+
+    rng = np.random.default_rng(3)
+    confidence = rng.uniform(0.5, 1.0, 2000)
+    policy = caliber.AbstainPolicy.certify(confidence, rng.random(2000) < confidence, max_risk=0.2, delta=0.05)
+    assert policy.certificate.suspended == ""
+    from sklearn.linear_model import LogisticRegression
+
+    base = LogisticRegression().fit(rows[["age"]], rows["region"])
+    shipped = make_calibrator("sigmoid").fit([0.2, 0.4, 0.7], [0, 1, 1])
+    live = _corrected(caliber.CalibratedModel(base, shipped, policy), snapshot, "r1")
+    assert live.policy.certificate.suspended == "a live revision corrects its calibrator"
+    assert live.policy.threshold == policy.threshold
+
+
 def test_a_broken_revision_is_refused_and_the_last_good_one_stays(linked, rows, uri, snapshot):
     model = linked()
     model.predict(rows[:5])
@@ -194,7 +211,7 @@ def test_another_users_folder_is_not_trusted(folder, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_CALIBER_SPOOL_DIR", raising=False)
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     (tmp_path / "mlflow-caliber-4242").mkdir()
-    monkeypatch.setattr("mlflow_caliber.flavor._link.os.getuid", lambda: 4242)
+    monkeypatch.setattr("mlflow_caliber.flavor._store_link.os.getuid", lambda: 4242)
     with pytest.raises(Exception, match="belongs to somebody else"):
         mlflow.pyfunc.load_model(folder, model_config={"store_uri": f"sqlite:///{tmp_path}/x.db"})
 
@@ -206,7 +223,7 @@ def test_without_the_setting_nothing_of_it_is_imported(folder, rows):
     code = (
         f"import sys, pandas as pd, mlflow.pyfunc; m = mlflow.pyfunc.load_model({folder!r});"
         "m.predict(pd.DataFrame({'age': [40.0], 'region': ['north']}));"
-        "print([n for n in sys.modules if n.startswith('mlflow_caliber.store') or 'flavor._link' in n])"
+        "print([n for n in sys.modules if n.startswith('mlflow_caliber.store') or 'flavor._store_link' in n])"
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[-2] == "[]"
@@ -263,7 +280,7 @@ def test_steady_load_does_not_keep_a_revision_from_being_followed(linked, rows, 
         return record(self, predictions)
 
     monkeypatch.setattr(Stream, "record_predictions", slow)
-    monkeypatch.setattr("mlflow_caliber.flavor._link._BATCH_BYTES", 300)  # a request at a time
+    monkeypatch.setattr("mlflow_caliber.flavor._store_link._BATCH_BYTES", 300)  # a request at a time
     model = linked()
     model.predict(rows[:1])
     stream = stream_of(uri)

@@ -10,8 +10,8 @@ import pandas as pd
 
 from mlflow_caliber._validation import FloatArray, row_count
 from mlflow_caliber.flavor._ids import new_prediction_ids
-from mlflow_caliber.flavor._link import link_for
 from mlflow_caliber.flavor._load import CaliberPyfunc
+from mlflow_caliber.flavor._store_link import link_for
 from mlflow_caliber.model import CalibratedModel
 
 __all__ = ["LinkedPyfunc"]
