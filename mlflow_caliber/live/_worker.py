@@ -78,7 +78,7 @@ class _Job:
     stream: Stream
     lease: Lease
     learner: StreamLearner
-    published: int
+    n_published: int
     published_at: float
     renewed_at: float
     saved_position: int
@@ -211,7 +211,7 @@ class Worker:
     def _due(self, job: _Job) -> NewRevision | None:
         """What is to be published now."""
         learner = job.learner
-        new = learner.counts.learned - job.published
+        new = learner.counts.learned - job.n_published
         waited = time.monotonic() - job.published_at
         if job.cost_of_saving > _CHEAP and not _may_save(job):
             return None
@@ -233,7 +233,7 @@ class Worker:
         job.saved_at, job.saved_position = time.monotonic(), job.learner.position
         job.cost_of_saving = job.saved_at - start
         if revision is not None:
-            job.published, job.published_at = revision.n_learned, job.saved_at
+            job.n_published, job.published_at = revision.n_learned, job.saved_at
             _logger.info("Published revision %s after %d outcomes.", revision.revision, revision.n_learned)
 
     def _stop_harm(self, job: _Job) -> None:

@@ -150,3 +150,15 @@ def test_pin_unpin_and_undo(uri):
             ("max", "undo", "churn/3", {"before": 1, "now": 0}),
         ]
         assert [revision.number for revision in stream.revisions()] == [1, 2, 3, 4]
+
+
+def test_a_lease_that_was_lost_stays_lost_to_the_same_holder(stream, clock):
+    first = stream.lease("one", 30.0)
+    clock.now += 31.0
+    stream.lease("two", 30.0).release()
+    again = stream.lease("one", 30.0)
+    assert (first.epoch, again.epoch) == (1, 3)
+    with pytest.raises(LeaseLostError, match=r"The lease of 'one' .epoch 1. is lost: 'one' has it, in epoch 3"):
+        first.checkpoint(0, b"old")
+    again.checkpoint(0, b"new")
+    assert stream.learner().state == b"new"
