@@ -154,7 +154,9 @@ def _check_learned_once(stream):
     again = StreamLearner(horizon=kept.horizon)
     again.take(readable(stream, entries), upto=entries[-1].seq)
     assert kept.to_bytes() == again.to_bytes()
-    assert kept.counts.learned > 0.8 * len(entries) / 2
+    # An outage may delay outcomes beyond the recalibrator's patience: those are counted as late, and none is missing.
+    assert kept.counts.learned + kept.counts.late == sum(isinstance(entry.event, Outcome) for entry in entries)
+    assert kept.counts.learned > 0
 
 
 def _check_one_revision(server, stream, shipped):
