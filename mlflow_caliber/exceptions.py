@@ -8,6 +8,7 @@
   x EvidenceError (ValueError)       evidence that is missing, stale, or about another model
   x OptionalDependencyError (RuntimeError)  an optional package that is missing or does not work
   x PromotionError (RuntimeError)    a promotion or rollback that was refused or overtaken
+  x SignatureError (ValueError)      a signature that is missing, of an unknown key, or of another content
   x StoreError (RuntimeError)        a store that is away, busy, or not a store
     + SchemaVersionError             a store of an older or newer schema
     + LeaseLostError                 somebody else learns from the stream now
@@ -31,6 +32,7 @@ __all__ = [
     "OptionalDependencyError",
     "PromotionError",
     "SchemaVersionError",
+    "SignatureError",
     "StateError",
     "StoreError",
     "UnsupportedModelError",
@@ -71,6 +73,10 @@ class PromotionError(CaliberError, RuntimeError):
     def __init__(self, message: str, decision: Any = None) -> None:
         super().__init__(message)
         self.decision = decision
+
+
+class SignatureError(CaliberError, ValueError):
+    """A signature that is missing, of an unknown key, or of another content."""
 
 
 class StoreError(CaliberError, RuntimeError):

