@@ -265,6 +265,10 @@ def _listed(keys: Any) -> str:
 _METRIC = Choice("The metric, as MLflow names it.", tuple(METRIC_PREFIX + key for key in METRICS))
 _DIRECTED = tuple(METRIC_PREFIX + key for key, metric in METRICS.items() if metric.greater_is_better is not None)
 _ALIAS = Word("The alias or stage of the version to compare with.", "[A-Za-z0-9_-]+")
+_SEGMENT = Word(
+    "`worst`: every segment of the evaluation has to keep it; or one segment, as `<column>=<value>`.",
+    "(worst|[^=]+=.+)",
+)
 
 _BOUND = Keys(
     "A bound on one metric.",
@@ -272,8 +276,13 @@ _BOUND = Keys(
         "metric": _METRIC,
         "min": Number("The least value that passes."),
         "max": Number("The largest value that passes."),
-        "segment": Choice("`worst`: every segment of the evaluation has to keep the bound.", ("worst",)),
+        "segment": _SEGMENT,
         "min_rows": Count("With `segment`: smaller segments are passed over.", at_least=1),
+        "confidence": Number(
+            "Hold the bound against the interval, each end a one-sided bound of this level, and not against the value.",
+            above=0.5,
+            below=1.0,
+        ),
     },
     required=("metric",),
     any_of=("min", "max"),
@@ -290,8 +299,34 @@ _COMPARISON = Keys(
             below=1.0,
             default=0.95,
         ),
+        "segment": _SEGMENT,
+        "min_rows": Count("With `segment`: smaller segments are passed over.", at_least=1),
+        "sequential": Flag(
+            "Judge all data sets on which both were evaluated, as they come: may be looked at after each (Brier score "
+            "and log loss).",
+            default=False,
+        ),
     },
     required=("metric", "versus", "max_regression"),
+)
+_CERTIFICATE = Keys(
+    "The certificate that the abstain policy must carry.",
+    {
+        "max_risk": Number("The largest error rate of answered cases that it may promise.", above=0.0, below=0.5),
+        "max_delta": Number("The largest chance of being wrong about that.", above=0.0, below=0.5, default=0.05),
+    },
+    required=("max_risk",),
+)
+_NAME = r"\S(.*\S)?"
+_APPROVALS = Keys(
+    "Who has to approve.",
+    {
+        "count": Count("So many different people.", at_least=1, default=1),
+        "not_author": Flag("Whether whoever made the version may not approve it.", default=True),
+        "approvers": ListOf("Only these people count; by default everybody does.", Word("A user's name.", _NAME)),
+        "tag": Word("A tag of the version that counts as one approval", _NAME),
+        "tag_value": Word("when it has this value.", _NAME),
+    },
 )
 _TARGET = Keys(
     "What a version must show to become this target.",
@@ -299,6 +334,16 @@ _TARGET = Keys(
         "kind": Choice("`stage` for a legacy stage; by default Staging and Production are stages.", ("alias", "stage")),
         "min_rows": Count("The least number of evaluated rows; fewer decide nothing.", at_least=1, default=1),
         "max_age_days": Number("The greatest age of the evidence, in days.", above=0.0),
+        "expires_after_days": Number("How long a pass holds, in days.", above=0.0),
+        "on_expiry": Choice(
+            "When it ends: `tag` says so on the version, `demote` takes the target away too.",
+            ("tag", "demote"),
+            default="tag",
+        ),
+        "signed_evidence": Flag("Whether a trusted evaluator must have signed the evidence.", default=False),
+        "artifacts": ListOf("What the run with the evidence must hold.", Word("The path of an artifact.", _NAME)),
+        "certificate": _CERTIFICATE,
+        "approvals": _APPROVALS,
         "rules": ListOf("The rules; all of them have to pass.", Either("A rule.", "versus", _COMPARISON, _BOUND)),
     },
     required=("rules",),

@@ -18,7 +18,7 @@ from mlflow_caliber.metrics import METRICS, Interval
 from mlflow_caliber.plots import Figure, drift_bars, farthest_first, figure_svg, report_figures
 from mlflow_caliber.report import ReliabilityReport, SegmentReport
 
-__all__ = ["render_report"]
+__all__ = ["render_page", "render_report"]
 
 FEW = 30
 MAX_ROWS = 60
@@ -65,29 +65,49 @@ def render_report(
     >>> page.startswith("<!doctype html>"), "<h1>&lt;Churn&gt;</h1>" in page
     (True, True)
     """
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            title=title,
-            context=context,
-            version=__version__,
-            report=report,
-            few=FEW,
-            level=f"{report.confidence:.0%}",
-            summary=list(_summary(report, drift)),
-            metrics=list(_metric_rows(report)),
-            figures={name: figure_svg(each, name) for name, each in (figures or report_figures(report)).items()},
-            bins=list(_bin_rows(report)),
-            classes=_first(_class_rows(report)),
-            segment_labels=[METRICS[key].label for key in _SEGMENT_KEYS],
-            segments=_first(_segment_rows(report)),
-            not_computed=list(_not_computed(report)),
-            drift=drift,
-            drift_columns=[] if drift is None else _first(farthest_first(drift)),
-            drift_figure=figure_svg(drift_bars(drift), "drift") if drift and drift["columns"] else "",
-        )
+    return render_page(
+        "report.html.j2",
+        title=title,
+        context=context,
+        report=report,
+        few=FEW,
+        level=f"{report.confidence:.0%}",
+        summary=list(_summary(report, drift)),
+        metrics=list(_metric_rows(report)),
+        figures={name: figure_svg(each, name) for name, each in (figures or report_figures(report)).items()},
+        bins=list(_bin_rows(report)),
+        classes=_first(_class_rows(report)),
+        segment_labels=[METRICS[key].label for key in _SEGMENT_KEYS],
+        segments=_first(_segment_rows(report)),
+        not_computed=list(_not_computed(report)),
+        drift=drift,
+        drift_columns=[] if drift is None else _first(farthest_first(drift)),
+        drift_figure=figure_svg(drift_bars(drift), "drift") if drift and drift["columns"] else "",
     )
+
+
+def render_page(template: str, **values: Any) -> str:
+    """
+    Return a page in the look of all pages; everything in the values is escaped unless the template says otherwise.
+
+    Parameters
+    ----------
+    template : str
+        A file of ``templates/``.
+    **values
+        What stands on the page; the template has to name each of them that it wants.
+
+    Returns
+    -------
+    str
+        HTML that loads nothing from anywhere.
+
+    Examples
+    --------
+    >>> render_page("style.css.j2")[:7]
+    ':root {'
+    """
+    return _environment().get_template(template).render(version=__version__, **values)
 
 
 @cache

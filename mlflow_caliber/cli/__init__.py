@@ -8,8 +8,10 @@ from __future__ import annotations
 import click
 
 from mlflow_caliber._version import __version__
+from mlflow_caliber.cli._audit import audit
 from mlflow_caliber.cli._doctor import doctor
 from mlflow_caliber.cli._gate import gate, promote, rollback
+from mlflow_caliber.cli._governance import approve, expire, freeze, override, unfreeze, verify
 from mlflow_caliber.cli._recalibrate import recalibrate
 from mlflow_caliber.cli._report import report
 from mlflow_caliber.cli._revision import revision
@@ -34,5 +36,9 @@ def main() -> None:
     """The reliability layer of MLflow: measure, gate, promote, roll back, recalibrate, learn live."""
 
 
-for command in (report, gate, promote, rollback, recalibrate, worker, status, revision, outcomes, store, doctor):
+_COMMANDS = (
+    *(report, gate, promote, rollback, approve, override, freeze, unfreeze, expire, verify, audit),
+    *(recalibrate, worker, status, revision, outcomes, store, doctor),
+)
+for command in _COMMANDS:
     main.add_command(command)

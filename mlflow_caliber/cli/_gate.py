@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mlflow_caliber.cli._common import OF_VERDICT, PASSED, Command, Function, emit, mlflow_options, table, use_mlflow
-from mlflow_caliber.exceptions import PromotionError
+from mlflow_caliber.exceptions import ConfigError, PromotionError
 
 if TYPE_CHECKING:
     from mlflow_caliber.gate import GateDecision, GatePolicy
@@ -30,6 +31,11 @@ def _version_options(function: Function) -> Function:
 
 @click.command(cls=Command, example="mlflow-caliber gate churn 2 --target champion --config caliber.yaml")
 @_version_options
+@click.option(
+    "--sequential",
+    is_flag=True,
+    help="Judge comparisons in pairs over every data set on which both versions were evaluated.",
+)
 def gate(
     *,
     name: str,
@@ -40,17 +46,18 @@ def gate(
     tracking_uri: str | None,
     registry_uri: str | None,
     as_json: bool,
+    sequential: bool,
 ) -> int:
     """
     Hold the evidence on a model version against the policy.
 
     NAME is a registered model, VERSION its number. The verdict is written to the version's tags; no alias is moved.
     """
-    policy = _policy(config, target)
+    policy = _policy(config, target, registry_uri or tracking_uri)
     use_mlflow(tracking_uri, registry_uri)
     from mlflow_caliber.gate import gate_version
 
-    decision = gate_version(name, version, target, policy, evidence_run=evidence_run)
+    decision = gate_version(name, version, target, policy, evidence_run=evidence_run, sequential=sequential)
     result = {"name": name, "version": str(version), **decision.to_dict()}
     emit(result, _as_text(name, version, decision), as_json=as_json)
     return OF_VERDICT[decision.verdict]
@@ -74,7 +81,7 @@ def promote(
 
     The former holder keeps the alias `previous`, for a rollback.
     """
-    policy = _policy(config, target)
+    policy = _policy(config, target, registry_uri or tracking_uri)
     use_mlflow(tracking_uri, registry_uri)
     from mlflow_caliber.gate import promote as promote_version
 
@@ -110,14 +117,26 @@ def rollback(
     return PASSED
 
 
-def _policy(config: str | None, target: str) -> GatePolicy:
+def _policy(config: str | None, target: str, registry_uri: str | None) -> GatePolicy | None:
     """The policy, read before MLflow is imported: a typing error in it is answered at once."""
     from mlflow_caliber.config import find_config
     from mlflow_caliber.gate import GatePolicy
 
-    policy = GatePolicy.load(find_config(config))
+    try:
+        found = find_config(config)
+    except ConfigError:
+        # A guarded server has its own; whether this one is guarded, only it can say.
+        if config is None and _is_server(registry_uri):
+            return None
+        raise
+    policy = GatePolicy.load(found)
     policy.target(target)
     return policy
+
+
+def _is_server(uri: str | None) -> bool:
+    named = uri or os.environ.get("MLFLOW_REGISTRY_URI") or os.environ.get("MLFLOW_TRACKING_URI", "")
+    return named.startswith(("http://", "https://"))
 
 
 def _as_text(name: str, version: int, decision: GateDecision) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -54,6 +55,8 @@ class EvaluatorConfig:
         Bins of the calibration error and the reliability diagram.
     strategy : {"quantile", "uniform"}
         Bins of equal mass or of equal width.
+    policy_sha256 : str
+        The digest of the gate policy that the evaluation is made for: a gate with another policy refuses it.
 
     Raises
     ------
@@ -85,6 +88,7 @@ class EvaluatorConfig:
     abstain_threshold: float | None = None
     n_bins: int = 10
     strategy: Literal["quantile", "uniform"] = "quantile"
+    policy_sha256: str | None = None
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any] | None) -> Self:
@@ -113,6 +117,9 @@ class EvaluatorConfig:
             _check_list(self.classes, "classes")
         if self.evidently is not None:
             check_flag(self.evidently, "evidently")
+        if self.policy_sha256 is not None and not _is_digest(self.policy_sha256):
+            wanted = "a policy's digest, 'sha256:' and 64 hexadecimal digits"
+            raise ConfigError(f"policy_sha256 must be {wanted}, got {self.policy_sha256!r}.")
         if self.evidently and self.reference is None:
             raise ConfigError("evidently: Evidently compares rows with rows; give the earlier ones as reference.")
 
@@ -136,6 +143,10 @@ class EvaluatorConfig:
             got = f"a {type(given).__name__}" if path is None else f"{str(path)!r}"
             raise ConfigError(f"reference must be a DataFrame or an existing .parquet or .csv file, got {got}.")
         return _READERS[path.suffix](path)
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"sha256:[0-9a-f]{64}", value) is not None
 
 
 def _check_list(value: Any, name: str) -> None:

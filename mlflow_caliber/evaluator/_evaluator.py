@@ -93,6 +93,7 @@ def _flat(config: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
 
 
 def _evaluation(rows: ScoredRows, config: EvaluatorConfig, dataset: Any, model: ModelIdentity | None) -> Evaluation:
+    segments = rows.segments(config)
     report = reliability_report(
         rows.y,
         rows.proba,
@@ -100,7 +101,7 @@ def _evaluation(rows: ScoredRows, config: EvaluatorConfig, dataset: Any, model: 
         classes=rows.classes,
         policy=rows.policy,
         policy_segment=rows.policy_segment,
-        segments=rows.segments(config),
+        segments=segments,
         sample_weight=rows.weights,
         n_bins=config.n_bins,
         strategy=config.strategy,
@@ -111,12 +112,14 @@ def _evaluation(rows: ScoredRows, config: EvaluatorConfig, dataset: Any, model: 
         reference = reference.drop(columns=[dataset.targets_name, config.sample_weight], errors="ignore")
     return Evaluation(
         rows=rows,
+        segments=segments,
         report=report,
         drift=_drift(rows, reference, config.drift_methods),
         model=model,
         data_name=dataset.name,
         # Evidently draws rows against rows; without it, and without being asked for it, the native report is enough.
         evidently_reference=None if config.evidently is False else reference,
+        policy_sha256=config.policy_sha256,
     )
 
 

@@ -17,7 +17,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 from mlflow.models.evaluation import EvaluationArtifact, EvaluationResult
 from mlflow.models.evaluation.artifacts import ImageEvaluationArtifact, JsonEvaluationArtifact, TextEvaluationArtifact
+from numpy.typing import NDArray
 
+from mlflow_caliber._signing import EVIDENCE_KEYS, Keyring
 from mlflow_caliber.drift import DriftReport, evidently_report
 from mlflow_caliber.evaluator._inputs import ScoredRows
 from mlflow_caliber.evaluator._keys import metrics_of
@@ -27,6 +29,7 @@ from mlflow_caliber.evidence import (
     RELIABILITY_PNG,
     REPORT_HTML,
     REPORT_JSON,
+    REPORT_SIG,
     RISK_COVERAGE_PNG,
     ROWS_PARQUET,
     TAG_DATA_DIGEST,
@@ -51,12 +54,14 @@ class Evaluation:
     """Everything that one evaluation found, before any of it is written."""
 
     rows: ScoredRows
+    segments: Mapping[str, NDArray[Any]]
     report: ReliabilityReport
     drift: DriftReport | None
     model: ModelIdentity | None
     data_name: str | None
     evidently_reference: pd.DataFrame | None
     """Rows that Evidently's page compares with; None for no page."""
+    policy_sha256: str | None
 
 
 def log_evaluation(evaluation: Evaluation, run_id: str, model_id: str | None) -> EvaluationResult:
@@ -98,13 +103,31 @@ def _evidence(evaluation: Evaluation, run_id: str, root: Path) -> Evidence:
         report=evaluation.report.to_dict(),
         drift=None if evaluation.drift is None else evaluation.drift.to_dict(),
         run_id=run_id,
-        rows_sha256=Rows(y=rows.y, p=rows.proba, weight=rows.weights).write(root / ROWS_PARQUET),
+        rows_sha256=_rows(evaluation).write(root / ROWS_PARQUET),
+        policy_sha256=evaluation.policy_sha256,
+    )
+
+
+def _rows(evaluation: Evaluation) -> Rows:
+    """All that the report was made of, so that a gate can make it again."""
+    rows = evaluation.rows
+    return Rows(
+        y=rows.y,
+        p=rows.proba,
+        weight=rows.weights,
+        raw=rows.raw,
+        group=rows.policy_segment,
+        segments=evaluation.segments,
     )
 
 
 def _write(evaluation: Evaluation, evidence: Evidence, root: Path) -> list[str]:
     """Write what people read below ``root``, and name it."""
-    (root / REPORT_JSON).write_bytes(evidence.to_json())
+    content = evidence.to_json()
+    (root / REPORT_JSON).write_bytes(content)
+    keyring = Keyring.from_environment(EVIDENCE_KEYS)
+    if keyring is not None:
+        (root / REPORT_SIG).write_text(keyring.sign("evidence", content), encoding="utf-8")
     names = [REPORT_JSON, *_show(evidence, evaluation.report, root)]
     if evidence.drift is not None:
         (root / DRIFT_JSON).write_text(json.dumps(evidence.drift, indent=1, allow_nan=False), encoding="utf-8")

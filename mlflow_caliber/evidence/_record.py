@@ -75,6 +75,8 @@ class Evidence:
         The MLflow run that holds the artifacts.
     rows_sha256 : str, optional
         The digest of ``caliber/rows.parquet``.
+    policy_sha256 : str, optional
+        The digest of the policy that it was made for. A gate with another policy refuses it.
     format_version, caliber_version, created_at
         Written by default: 1, this package's version, and the time in UTC as ISO 8601.
 
@@ -95,6 +97,7 @@ class Evidence:
     drift: dict[str, Any] | None = None
     run_id: str | None = None
     rows_sha256: str | None = None
+    policy_sha256: str | None = None
     format_version: int = FORMAT_VERSION
     caliber_version: str = __version__
     created_at: str = field(default_factory=_now)
@@ -102,7 +105,10 @@ class Evidence:
     def to_dict(self) -> dict[str, Any]:
         """A dictionary that JSON can hold."""
         model = None if self.model is None else dict(vars(self.model))
-        return {**vars(self), "model": model, "data": dict(vars(self.data))}
+        state = {**vars(self), "model": model, "data": dict(vars(self.data))}
+        if self.policy_sha256 is None:  # as it was before there was such a field
+            del state["policy_sha256"]
+        return state
 
     def to_json(self) -> bytes:
         """Canonical JSON: keys sorted, no blanks, UTF-8; the bytes of ``caliber/report.json``."""
@@ -137,6 +143,8 @@ class Evidence:
                 f"Evidence must have format_version {FORMAT_VERSION}, got {state.get('format_version')!r}: it was "
                 f"written by mlflow-caliber {state.get('caliber_version')!r}, this is {__version__}."
             )
+        if isinstance(state, Mapping):
+            state = {"policy_sha256": None, **state}
         fields = _read(state, _EVIDENCE_FIELDS, "evidence")
         known = fields.pop("model")
         model = None if known is None else ModelIdentity(**_read(known, _MODEL_FIELDS, "evidence.model"))
@@ -187,6 +195,7 @@ _EVIDENCE_FIELDS: Fields = {
     "drift": (_or_none(_is(dict)), "an object or null"),
     "run_id": _TEXT_OR_NULL,
     "rows_sha256": (_or_none(_is_digest), f"{_A_DIGEST[1]}, or null"),
+    "policy_sha256": (_or_none(_is_digest), f"{_A_DIGEST[1]}, or null"),
 }
 
 

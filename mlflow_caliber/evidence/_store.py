@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +21,22 @@ from mlflow_caliber.exceptions import EvidenceError, OptionalDependencyError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from mlflow_caliber._signing import Keyring
+
 # Artifacts of an evaluation run.
 REPORT_JSON = "caliber/report.json"
+REPORT_SIG = "caliber/report.sig"
 ROWS_PARQUET = "caliber/rows.parquet"
 REPORT_HTML = "caliber/report.html"
 RELIABILITY_PNG = "caliber/reliability.png"
 RISK_COVERAGE_PNG = "caliber/risk_coverage.png"
 DRIFT_JSON = "caliber/drift.json"
 EVIDENTLY_HTML = "caliber/evidently_drift.html"
+
+LARGEST_REPORT = 50_000_000
+"""Bytes of ``caliber/report.json`` that are read; a real one has some hundred thousand."""
+LARGEST_ROWS = 20_000_000
+"""Rows that are read; whoever evaluates more samples them."""
 
 # Tags of an evaluation run: how the gate finds it. They are a signpost, never the proof.
 TAG_MODEL_DIGEST = "caliber_model_digest"
@@ -106,12 +115,41 @@ def find_evidence(client: MlflowClient, digest: str, *, data_digest: str | None 
     str or None
         The run's id.
     """
-    wanted = f"tags.{TAG_MODEL_DIGEST} = '{digest}'"
-    if data_digest is not None:
-        wanted += f" and tags.{TAG_DATA_DIGEST} = '{data_digest}'"
-    experiments = [e.experiment_id for e in _all_pages(client.search_experiments)]
-    runs = client.search_runs(experiments, wanted, max_results=1, order_by=["attributes.start_time DESC"])
+    wanted = _wanted(digest, data_digest)
+    runs = client.search_runs(_experiments(client), wanted, max_results=1, order_by=["attributes.start_time DESC"])
     return str(runs[0].info.run_id) if runs else None
+
+
+def find_all_evidence(client: MlflowClient, digest: str, *, data_digest: str | None = None) -> tuple[str, ...]:
+    """
+    Every run, in any experiment, that says it evaluated the model with this digest; the oldest first.
+
+    Parameters
+    ----------
+    client : MlflowClient
+        Of the tracking server.
+    digest : str
+        The model's, from :func:`model_digest`.
+    data_digest : str, optional
+        Only runs on this evaluation set.
+
+    Returns
+    -------
+    tuple of str
+        The runs' ids.
+    """
+    wanted = _wanted(digest, data_digest)
+    search = partial(client.search_runs, _experiments(client), wanted, order_by=["attributes.start_time ASC"])
+    return tuple(str(run.info.run_id) for run in _all_pages(search))
+
+
+def _wanted(digest: str, data_digest: str | None) -> str:
+    model = f"tags.{TAG_MODEL_DIGEST} = '{digest}'"
+    return model if data_digest is None else f"{model} and tags.{TAG_DATA_DIGEST} = '{data_digest}'"
+
+
+def _experiments(client: MlflowClient) -> list[str]:
+    return [experiment.experiment_id for experiment in _all_pages(client.search_experiments)]
 
 
 def _all_pages(search: Callable[..., Any]) -> Iterator[Any]:
@@ -132,6 +170,11 @@ def load_evidence(run_id: str, client: MlflowClient) -> Evidence:
         If the run has no ``caliber/report.json``, or if that is not the file that the evaluator wrote for this run.
     """
     with _artifact(run_id, REPORT_JSON, client) as path:
+        if path.stat().st_size > LARGEST_REPORT:
+            raise EvidenceError(
+                f"{REPORT_JSON} of run {run_id} must have at most {LARGEST_REPORT:,} bytes, "
+                f"got {path.stat().st_size:,}."
+            )
         content = path.read_bytes()
     try:
         state = json.loads(content)
@@ -143,6 +186,38 @@ def load_evidence(run_id: str, client: MlflowClient) -> Evidence:
     if evidence.run_id not in (None, run_id):
         raise EvidenceError(f"{REPORT_JSON} of run {run_id} must be its own, got the one of run {evidence.run_id}.")
     return evidence
+
+
+def evidence_signer(run_id: str, evidence: Evidence, client: MlflowClient, keyring: Keyring) -> str:
+    """
+    The name of the key that signed the evidence of a run.
+
+    Parameters
+    ----------
+    run_id : str
+        The run.
+    evidence : Evidence
+        What :func:`load_evidence` gave for it.
+    client : MlflowClient
+        Of the tracking server.
+    keyring : Keyring
+        The keys of trusted evaluators.
+
+    Returns
+    -------
+    str
+        The key's name.
+
+    Raises
+    ------
+    EvidenceError
+        If the run has no ``caliber/report.sig``.
+    SignatureError
+        If that is a signature of another content, or of no known key.
+    """
+    with _artifact(run_id, REPORT_SIG, client) as path:
+        signature = path.read_text(encoding="utf-8", errors="replace").strip()
+    return keyring.verify("evidence", evidence.to_json(), signature)
 
 
 def load_rows(evidence: Evidence, run_id: str, client: MlflowClient) -> Rows:
@@ -162,17 +237,28 @@ def load_rows(evidence: Evidence, run_id: str, client: MlflowClient) -> Rows:
                 f"{ROWS_PARQUET} of run {run_id} must have the digest that its evidence names ({named}), "
                 f"got {short_digest(digest)}."
             )
-        rows = Rows.from_frame(_read_parquet(path))
-    if len(rows.y) != evidence.data.n:
-        raise EvidenceError(f"{ROWS_PARQUET} of run {run_id} must have {evidence.data.n} rows, got {len(rows.y)}.")
-    return rows
+        n = _rows_in(path, run_id)
+        if n != evidence.data.n or n > LARGEST_ROWS:
+            raise EvidenceError(
+                f"{ROWS_PARQUET} of run {run_id} must have {evidence.data.n} rows, and at most {LARGEST_ROWS:,}, "
+                f"got {n}."
+            )
+        return Rows.from_frame(pd.read_parquet(path))
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
+def _rows_in(path: Path, run_id: str) -> int:
+    """How many rows there are, before they are unpacked: a small file can hold very many."""
     try:
-        return pd.read_parquet(path)
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
     except ImportError as error:
         raise OptionalDependencyError("Reading rows needs pyarrow: pip install 'mlflow-caliber[evaluate]'.") from error
+    try:
+        return int(ParquetFile(path).metadata.num_rows)
+    except (ArrowException, OSError) as error:
+        raise EvidenceError(
+            f"{ROWS_PARQUET} of run {run_id} must be a Parquet file, got none that can be read."
+        ) from error
 
 
 @contextmanager
@@ -183,5 +269,6 @@ def _artifact(run_id: str, name: str, client: MlflowClient) -> Iterator[Path]:
         try:
             path = Path(client.download_artifacts(run_id, name, scratch))
         except (MlflowException, OSError) as error:
-            raise EvidenceError(f"Run {run_id} must hold {name}, which evaluators='caliber' writes: {error}") from error
+            # Its text may hold paths of the server.
+            raise EvidenceError(f"Run {run_id} must hold {name}, which evaluators='caliber' writes.") from error
         yield path

@@ -21,6 +21,7 @@ from mlflow_caliber.flavor._ids import new_prediction_ids
 from mlflow_caliber.flavor._serving import in_scoring_server, speed_up_scoring_server
 from mlflow_caliber.flavor._signature import check_output_mode
 from mlflow_caliber.flavor._state import FLAVOR_NAME, FORMAT_VERSION, check_reference, read_state, revision_of
+from mlflow_caliber.flavor._verified import check_verified
 from mlflow_caliber.model import CalibratedModel, Calibrates
 from mlflow_caliber.online import any_calibrator_from_dict
 from mlflow_caliber.scorers import scorer_from_path
@@ -68,6 +69,7 @@ def load_model(model_uri: str, dst_path: str | None = None) -> CalibratedModel:
 
 def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> CaliberPyfunc:
     """MLflow's entry: the model behind ``mlflow.pyfunc.load_model`` and ``mlflow models serve``."""
+    check_verified(Path(path))
     speed_up_scoring_server()
     config = model_config or {}
     store_uri = config.get("store_uri") or (os.environ.get(STORE_URI) if in_scoring_server() else None)

@@ -9,25 +9,29 @@ registry from moving an alias by hand; that takes a guard inside the server.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from mlflow import MlflowClient
 
-from mlflow_caliber.evidence import (
-    TAG_MODEL_DIGEST,
-    Evidence,
-    find_evidence,
-    identify_model,
-    load_evidence,
-    load_rows,
-    short_digest,
+from mlflow_caliber._signing import EVIDENCE_KEYS, Keyring
+from mlflow_caliber.evidence import identify_model
+from mlflow_caliber.exceptions import ConfigError, PromotionError
+from mlflow_caliber.gate._decision import GateDecision
+from mlflow_caliber.gate._examine import (
+    TAG_EVIDENCE_RUN_ID,
+    TAG_EVIDENCE_SHA256,
+    TAG_GATE_STATUS,
+    TAG_POLICY_SHA256,
+    Opponent,
+    examine,
 )
-from mlflow_caliber.exceptions import EvidenceError, PromotionError
-from mlflow_caliber.gate._decision import GateDecision, decide
+from mlflow_caliber.gate._facts import TAG_SEQUENTIAL
+from mlflow_caliber.gate._remote import RemoteGuard, find_guard
 from mlflow_caliber.gate.policy import GatePolicy, canonical_stage
 
 __all__ = [
@@ -35,19 +39,14 @@ __all__ = [
     "TAG_EVIDENCE_SHA256",
     "TAG_GATE_STATUS",
     "TAG_POLICY_SHA256",
+    "TAG_SEQUENTIAL",
     "Move",
     "gate_version",
+    "previous_alias",
+    "previous_tag",
     "promote",
     "rollback",
 ]
-
-# Tags of a model version, beside TAG_MODEL_DIGEST.
-TAG_GATE_STATUS = "caliber_gate_status"
-TAG_POLICY_SHA256 = "caliber_policy_sha256"
-TAG_EVIDENCE_RUN_ID = "caliber_evidence_run_id"
-TAG_EVIDENCE_SHA256 = "caliber_evidence_sha256"
-
-_STATUS = {"pass": "passed", "fail": "failed", "inconclusive": "inconclusive"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +82,12 @@ class Move:
         """A dictionary that JSON can hold."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> Move:
+        """Read :meth:`to_dict` back."""
+        decision = state.get("decision")
+        return cls(**{**state, "decision": None if decision is None else GateDecision.from_dict(decision)})
+
 
 # --- gate ------------------------------------------------------------------------------------------------------------
 
@@ -91,9 +96,10 @@ def gate_version(
     name: str,
     version: str | int,
     target: str,
-    policy: GatePolicy | str | Path,
+    policy: GatePolicy | str | Path | None = None,
     *,
     evidence_run: str | None = None,
+    sequential: bool = False,
     now: datetime | None = None,
 ) -> GateDecision:
     """
@@ -107,10 +113,13 @@ def gate_version(
         The registered model and its version.
     target : str
         The alias or legacy stage that it is to get; the policy must name it.
-    policy : GatePolicy, str or Path
-        The policy, or the ``caliber.yaml`` that holds it.
+    policy : GatePolicy, str or Path, optional
+        The policy, or the ``caliber.yaml`` that holds it. A guarded server decides by its own; a policy that is given
+        has to be the same.
     evidence_run : str, optional
         The run with the evidence; by default the newest one on this very model.
+    sequential : bool, default False
+        Judge comparisons in pairs over every data set on which both versions were evaluated.
     now : datetime, optional
         The time to judge the evidence's age by; by default the present.
 
@@ -128,75 +137,74 @@ def gate_version(
     MlflowException
         If MLflow does not find the version, or refuses a tag.
     """
-    policy = policy if isinstance(policy, GatePolicy) else GatePolicy.load(policy)
-    policy.target(target)  # before anything is asked of MLflow
-    client, version = MlflowClient(), str(version)
-    client.get_model_version(name, version)  # a wrong name gets MLflow's own sentence
-    run_id, evidence = _evidence_of(client, name, version, evidence_run)
-    decision = decide(
+    policy = _loaded(policy, target)  # before anything is asked of MLflow
+    guard = find_guard()
+    if guard is not None:
+        asked = _asked(name, version, target, policy, evidence_run)
+        return GateDecision.from_dict(guard.post("gate", **asked, sequential=sequential or None)["decision"])
+    policy = _needed(policy)
+    policy = policy.sequential() if sequential else policy
+    client = MlflowClient()
+    registered = client.get_model_version(name, str(version))  # a wrong name gets MLflow's own sentence
+    examined = examine(
+        client,
+        _Version(name, str(version), _digest(name, str(version))),
+        target,
         policy,
-        evidence,
-        target=target,
+        opponent_of=lambda versus: _opponent(client, name, versus, _kind(policy, versus)),
         now=now or datetime.now(UTC),
-        candidate_rows=partial(load_rows, evidence, run_id, client),
-        **_opponent(client, name, policy, target, evidence),
+        authors=_authors(client, registered),
+        tags=registered.tags,
+        evidence_run=evidence_run,
+        evidence_keys=Keyring.from_environment(EVIDENCE_KEYS),
     )
-    _write_verdict(client, name, version, decision, run_id)
-    return decision
+    for key, value in examined.tags().items():
+        client.set_model_version_tag(name, str(version), key, value)
+    return examined.decision
 
 
-def _evidence_of(client: MlflowClient, name: str, version: str, run_id: str | None) -> tuple[str, Evidence]:
-    """The run and evidence of a version, bound to it by the digest of its files."""
-    digest = _digest(name, version)
-    run_id = run_id or find_evidence(client, digest)
-    if run_id is None:
-        raise EvidenceError(
-            f"Version {version} of {name!r} must have evidence, got no run that evaluated its model "
-            f"({short_digest(digest)}): evaluate it with evaluators='caliber'."
-        )
-    return run_id, _load_bound(client, name, version, digest, run_id)
+class _Version(NamedTuple):
+    name: str
+    version: str
+    model_digest: str
 
 
-def _opponent(client: MlflowClient, name: str, policy: GatePolicy, target: str, ours: Evidence) -> dict[str, Any]:
-    """The arguments of :func:`decide` about the version to compare with."""
-    versus = policy.target(target).versus
-    holder = None if versus is None else _place(versus, _kind(policy, versus)).holder(client, name)
-    if holder is None:
-        return {}
-    digest = _digest(name, holder)
-    run_id = find_evidence(client, digest, data_digest=ours.data.digest)
-    if run_id is None:
-        data = ours.data.name or short_digest(ours.data.digest)
-        return {"no_evidence": f"{versus} is version {holder}, which was never evaluated on the same data ({data})"}
-    theirs = _load_bound(client, name, holder, digest, run_id)
-    return {"champion": theirs, "champion_rows": partial(load_rows, theirs, run_id, client)}
+def _loaded(policy: GatePolicy | str | Path | None, target: str) -> GatePolicy | None:
+    """The policy, which must name the target."""
+    loaded = GatePolicy.load(policy) if isinstance(policy, str | Path) else policy
+    if loaded is not None:
+        loaded.target(target)
+    return loaded
+
+
+def _needed(policy: GatePolicy | None) -> GatePolicy:
+    if policy is None:
+        raise ConfigError("There must be a policy, as the registry has no guard that brings its own; got none.")
+    return policy
+
+
+def _asked(
+    name: str, version: str | int, target: str, policy: GatePolicy | None, evidence_run: str | None
+) -> dict[str, Any]:
+    """What a guarded server is asked; a policy of one's own has to be the server's."""
+    digest = None if policy is None else policy.sha256
+    asked = {"name": name, "version": str(version), "target": target, "evidence_run": evidence_run}
+    return {**asked, "policy_sha256": digest}
+
+
+def _authors(client: MlflowClient, version: Any) -> frozenset[str]:
+    """Who made the version, as far as the registry and the run that it came from know."""
+    run = None if not version.run_id else client.get_run(version.run_id)
+    return frozenset(filter(None, (version.user_id, None if run is None else run.info.user_id)))
+
+
+def _opponent(client: MlflowClient, name: str, versus: str, kind: str | None) -> Opponent | None:
+    holder = _place(versus, kind).holder(client, name)
+    return None if holder is None else Opponent(_digest(name, holder), f"{versus} is version {holder}")
 
 
 def _digest(name: str, version: str) -> str:
     return identify_model(f"models:/{name}/{version}").digest
-
-
-def _load_bound(client: MlflowClient, name: str, version: str, digest: str, run_id: str) -> Evidence:
-    evidence = load_evidence(run_id, client)
-    if evidence.model is None or evidence.model.digest != digest:
-        about = "none" if evidence.model is None else f"another one ({short_digest(evidence.model.digest)})"
-        raise EvidenceError(
-            f"Evidence for version {version} of {name!r} must be about its model ({short_digest(digest)}), "
-            f"got run {run_id}, which is about {about}."
-        )
-    return evidence
-
-
-def _write_verdict(client: MlflowClient, name: str, version: str, decision: GateDecision, run_id: str) -> None:
-    tags = {
-        TAG_MODEL_DIGEST: decision.model_digest,
-        TAG_POLICY_SHA256: decision.policy_sha256,
-        TAG_EVIDENCE_RUN_ID: run_id,
-        TAG_EVIDENCE_SHA256: decision.evidence_sha256,
-        TAG_GATE_STATUS: _STATUS[decision.verdict],  # last, so that it never stands above older hashes
-    }
-    for key, value in tags.items():
-        client.set_model_version_tag(name, version, key, value)
 
 
 # --- promote and roll back -------------------------------------------------------------------------------------------
@@ -206,7 +214,7 @@ def promote(
     name: str,
     version: str | int,
     target: str,
-    policy: GatePolicy | str | Path,
+    policy: GatePolicy | str | Path | None = None,
     *,
     evidence_run: str | None = None,
     now: datetime | None = None,
@@ -235,15 +243,18 @@ def promote(
     ConfigError, EvidenceError, MlflowException
         As in :func:`gate_version`.
     """
-    policy = policy if isinstance(policy, GatePolicy) else GatePolicy.load(policy)
+    policy = _loaded(policy, target)
+    guard = find_guard()
+    if guard is not None:
+        return _promoted_by(guard, _asked(name, version, target, policy, evidence_run))
+    policy = _needed(policy)
     wanted, client, version = policy.target(target), MlflowClient(), str(version)
     place = _place(wanted.target, wanted.kind)
     former = place.holder(client, name)
     decision = gate_version(name, version, target, policy, evidence_run=evidence_run, now=now)
     if decision.verdict != "pass":
         raise PromotionError(
-            f"Version {version} of {name!r} does not become {place}: {_STATUS[decision.verdict]}. "
-            + " ".join(decision.reasons),
+            f"Version {version} of {name!r} does not become {place}: {decision.status}. " + " ".join(decision.reasons),
             decision,
         )
     moved = partial(Move, name=name, target=str(place), version=version, former=former, decision=decision)
@@ -254,6 +265,22 @@ def promote(
     _put(client, name, place, version)
     instead = "" if former is None else f", instead of version {former}"
     return moved(changed=True, sentence=f"Version {version} of {name!r} is now {place}{instead}.")
+
+
+def _promoted_by(guard: RemoteGuard, asked: dict[str, Any]) -> Move:
+    """What a guarded server does; it is asked for its reasons first, since a refusal carries none but a sentence."""
+    found = guard.post("gate", **asked)
+    if found["status"] is None:
+        decision = GateDecision.from_dict(found["decision"])
+        raise _refused(asked["name"], asked["version"], asked["target"], decision)
+    return Move.from_dict(guard.post("promote", **asked))
+
+
+def _refused(name: str, version: str, place: str, decision: GateDecision) -> PromotionError:
+    reasons = " ".join(decision.reasons)
+    return PromotionError(
+        f"Version {version} of {name!r} does not become {place}: {decision.status}. {reasons}", decision
+    )
 
 
 def rollback(name: str, target: str = "champion", *, kind: str | None = None) -> Move:
@@ -284,6 +311,9 @@ def rollback(name: str, target: str = "champion", *, kind: str | None = None) ->
     MlflowException
         If MLflow does not find the model.
     """
+    guard = find_guard()
+    if guard is not None:
+        return Move.from_dict(guard.post("rollback", name=name, target=target))
     client, place = MlflowClient(), _place(target, kind)
     holder = place.holder(client, name)
     if holder is None:
@@ -352,6 +382,31 @@ def _tag(client: MlflowClient, name: str, version: str, place: Place) -> str | N
     return None if value is None else str(value)
 
 
+def previous_alias(target: str) -> str:
+    """
+    The alias that keeps the former holder of an alias or stage.
+
+    Examples
+    --------
+    >>> previous_alias("champion"), previous_alias("Production")
+    ('previous', 'previous_production')
+    """
+    return "previous" if target == "champion" else f"previous_{target.lower()}"
+
+
+def previous_tag(target: str) -> str:
+    """
+    The tag of a version that keeps who held an alias or stage before it.
+
+    Examples
+    --------
+    >>> previous_tag("pre-prod")
+    'caliber_previous_pre_prod'
+    """
+    # Unity Catalog rejects hyphens in the keys of tags.
+    return f"caliber_previous_{target.lower().replace('-', '_')}"
+
+
 # --- aliases and stages ----------------------------------------------------------------------------------------------
 
 
@@ -375,12 +430,11 @@ class _Named:
 
     @property
     def previous_alias(self) -> str:
-        return "previous" if self.target == "champion" else f"previous_{self.target.lower()}"
+        return previous_alias(self.target)
 
     @property
     def previous_tag(self) -> str:
-        # Unity Catalog rejects hyphens in the keys of tags.
-        return f"caliber_previous_{self.target.lower().replace('-', '_')}"
+        return previous_tag(self.target)
 
 
 class _Alias(_Named):

@@ -43,6 +43,7 @@ def test_segments_are_a_list_of_names(given, expected):
         ({"segments": {"region": 1}}, "segments must be a list, got {'region': 1}."),
         ({"classes": "yes"}, "classes must be a list, got 'yes'."),
         ({"evidently": "yes"}, "evidently must be True or False, got 'yes'."),
+        ({"policy_sha256": "caliber.yaml"}, "policy_sha256 must be a policy's digest, 'sha256:' and 64 hexadecimal"),
         ({"evidently": True}, "give the earlier ones as reference."),
     ],
 )

@@ -124,7 +124,7 @@ def test_segments_weights_and_hostile_values(caliber, people, evaluate):
 
 
 def test_evidence_of_a_version(caliber, features, evaluated, client):
-    from mlflow_caliber.evidence import data_digest, find_evidence, identify_model, load_evidence, load_rows
+    from mlflow_caliber.evidence import data_digest, find_evidence, identify_model, load_evidence, load_rows, recompute
 
     evidence = load_evidence(evaluated.run_id, client)
     assert (
@@ -146,6 +146,22 @@ def test_evidence_of_a_version(caliber, features, evaluated, client):
         assert evaluated.metrics[f"caliber_{key}"] == value
     rows = load_rows(evidence, evaluated.run_id, client)
     np.testing.assert_array_equal(rows.y, features["y"])
+    assert rows.raw.shape == rows.p.shape
+    assert set(rows.segments) == {segment.column for segment in evidence.reliability.segments}
+    assert recompute(evidence, rows) == evidence.reliability
+
+
+def test_a_trusted_evaluator_signs_what_it_writes(plain, features, evaluate, evaluated, client, monkeypatch):
+    from mlflow_caliber._signing import Keyring
+    from mlflow_caliber.evidence import evidence_signer, load_evidence
+
+    keys = "ci:" + "k" * 32
+    monkeypatch.setenv("MLFLOW_CALIBER_EVIDENCE_KEYS", keys)
+    signed = evaluate(plain.model_uri, features, config={"policy_sha256": "sha256:" + "0" * 64})
+    evidence = load_evidence(signed.run_id, client)
+    assert evidence.policy_sha256 == "sha256:" + "0" * 64
+    assert evidence_signer(signed.run_id, evidence, client, Keyring.parse(keys)) == "ci"
+    assert "caliber/report.sig" not in signed.artifacts  # nothing to read for people
 
 
 def test_base_and_calibrated_share_the_data_but_not_the_model(caliber, plain, features, evaluate, evaluated):

@@ -3,8 +3,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from mlflow_caliber.drift import drift_report
 from mlflow_caliber.evidence import DataIdentity, ModelIdentity, Rows
 from mlflow_caliber.exceptions import ConfigError, EvidenceError, InvalidInputError
 from mlflow_caliber.gate import decide
@@ -19,6 +21,13 @@ NOW = datetime(2026, 11, 22, tzinfo=UTC)
 @pytest.fixture(scope="session")
 def evidence(make, rows):
     return make.evidence(rows, MODEL)
+
+
+def drifted(k):
+    """A drift report of four columns of which k moved."""
+    rng = np.random.default_rng(0)
+    reference = pd.DataFrame(rng.normal(size=(500, 4)), columns=list("abcd"))
+    return drift_report(reference, reference + 3.0 * (np.arange(4) < k)).to_dict()
 
 
 def only(decision):
@@ -66,8 +75,13 @@ def test_drift_is_read_from_the_drift_report(make, evidence, rows):
     policy = make.policy({"metric": "caliber_drift_share", "max": 0.3})
     assert decide(policy, evidence).verdict == "inconclusive"
     assert "compared no column with a reference" in only(decide(policy, evidence)).sentence
-    assert only(decide(policy, make.evidence(rows, MODEL, drift={"share": 0.5}))).got == "0.5"
-    assert decide(policy, make.evidence(rows, MODEL, drift={"share": 0.25})).verdict == "pass"
+    half = drifted(2)
+    assert only(decide(policy, make.evidence(rows, MODEL, drift=half))).got == "0.5"
+    assert decide(policy, make.evidence(rows, MODEL, drift=drifted(1))).verdict == "pass"
+    # It is counted again from the columns: what stands beside them is not believed.
+    assert only(decide(policy, make.evidence(rows, MODEL, drift=half | {"share": 0.0}))).got == "0.5"
+    with pytest.raises(EvidenceError, match=r"evidence\.drift must be a drift report"):
+        decide(policy, make.evidence(rows, MODEL, drift={"share": 0.1}))
 
 
 # --- segments --------------------------------------------------------------------------------------------------------
@@ -169,6 +183,14 @@ def test_a_failure_outweighs_what_is_open(make, evidence):
 def test_a_target_that_the_policy_does_not_name(make, evidence):
     with pytest.raises(ConfigError, match="unknown key 'challenger'"):
         decide(make.policy(BRIER), evidence, target="challenger")
+
+
+def test_evidence_that_was_made_for_another_policy_is_refused(make, evidence):
+    policy, other = make.policy(BRIER), make.policy(BRIER, min_rows=2)
+    bound = replace(evidence, policy_sha256=policy.sha256)
+    assert decide(policy, bound).verdict == "pass"
+    with pytest.raises(EvidenceError, match=r"must be made for this policy \(\w{12}\), got evidence for another one"):
+        decide(other, bound)
 
 
 def test_a_decision_says_what_it_was_made_on(make, evidence):
@@ -309,6 +331,36 @@ def test_other_metrics_are_compared_as_two_values_and_it_says_so(make, metric, m
     outcome = only(duel(make, rule, sharpened, calibrated))
     assert outcome.verdict == verdict
     assert outcome.sentence.endswith("(two values; this metric has no comparison in pairs).")
+
+
+def sliced(rows, n_north):
+    return replace(rows, segments={"region": np.repeat(["north", "south"], [n_north, len(rows.y) - n_north])})
+
+
+def test_a_comparison_in_each_segment_names_the_worst(make):
+    """In the south the candidate is sharpened too far; over all rows it is the better one."""
+    champion = make.rows(6000, temperature=0.6)
+    better, worse = make.rows(6000), make.rows(6000, temperature=0.3)
+    rule = VERSUS | {"segment": "worst"}
+    candidate = sliced(Rows(y=champion.y, p=np.where(np.arange(6000) < 5000, better.p, worse.p)), 5000)
+    assert duel(make, VERSUS, candidate, champion).verdict == "pass"
+    decision = duel(make, rule, candidate, champion)
+    assert decision.verdict == "fail"
+    assert "caliber_brier in the worst segment must be at most 0.002 worse than champion" in decision.reasons[0]
+    assert "corrected for 2 segments; region = south, 1000 paired rows" in decision.reasons[0]
+    assert duel(make, VERSUS | {"segment": "region=north"}, candidate, champion).verdict == "pass"
+    assert duel(make, VERSUS | {"segment": "region=south"}, candidate, champion).verdict == "fail"
+    assert "no segment region = west" in duel(make, VERSUS | {"segment": "region=west"}, candidate, champion).reasons[0]
+
+
+def test_rows_that_a_segment_asks_for_are_counted_in_total(make):
+    rows = make.rows(400, seed=3)
+    noise = np.random.default_rng(4).normal(0, 0.02, 400)
+    candidate = sliced(Rows(y=rows.y, p=np.clip(rows.p + noise, 0, 1)), 360)
+    alone = candidate.take(np.arange(400) >= 360)
+    asked = only(duel(make, VERSUS | {"segment": "region=south"}, candidate, rows)).rows_needed
+    asked_alone = only(duel(make, VERSUS, replace(alone, segments={}), rows.take(np.arange(400) >= 360))).rows_needed
+    assert asked == 10 * asked_alone
 
 
 def test_the_direction_is_the_metric_s(make):

@@ -251,6 +251,12 @@ def test_evidence_is_read_strictly(evidence, change, sentence):
         Evidence.from_dict(evidence.to_dict() | change)
 
 
+def test_evidence_may_name_its_policy_and_is_as_ever_when_it_does_not(evidence):
+    named = replace(evidence, policy_sha256=ZEROS)
+    assert Evidence.from_dict(json.loads(named.to_json())) == named
+    assert b"policy_sha256" not in evidence.to_json()
+
+
 def test_evidence_of_predictions_without_a_model(evidence):
     anonymous = replace(evidence, model=None)
     assert Evidence.from_dict(anonymous.to_dict()) == anonymous

@@ -49,6 +49,17 @@ def test_gate_fails_with_exit_code_1_and_the_sentence(run, name):
     assert "  fail  caliber_brier must be at most 0.01, got 0." in result.stdout
 
 
+def test_comparisons_can_be_made_sequential_for_once(run, name, world):
+    """Version 2 is the very model that is champion, so there is one data set of both."""
+    assert run("promote", name, 1).exit_code == 0
+    rules = "{metric: caliber_brier, versus: champion, max_regression: 0.002}"
+    assert "paired rows)" in run("gate", name, 2, rules=rules).stdout
+    result = run("gate", "--sequential", name, 2, rules=rules)
+    assert result.exit_code == 3
+    assert "1000 paired rows of 1 data set, valid however often it is looked at" in result.stdout
+    assert "caliber_sequential" in world.tags(name, 2)
+
+
 def test_too_few_rows_are_exit_code_3(run, name):
     result = run("gate", name, 1, demands="min_rows: 5000,")
     assert result.exit_code == 3

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mlflow_caliber.config import find_config, json_schema, read_config
 from mlflow_caliber.exceptions import ConfigError
-from mlflow_caliber.gate import Bound, Comparison, GatePolicy
+from mlflow_caliber.gate import ApprovalPolicy, Bound, CertificatePolicy, Comparison, GatePolicy
 from mlflow_caliber.metrics import METRIC_PREFIX, METRICS
 
 EXAMPLE = """
@@ -27,6 +27,23 @@ gate:
       rules: [{metric: caliber_brier, max: 0.2}]
 """
 BRIER = {"metric": "caliber_brier", "max": 0.2}
+VERSUS = {"metric": "caliber_brier", "versus": "champion", "max_regression": 0.002}
+FULL = {
+    "min_rows": 500,
+    "max_age_days": 30.0,
+    "expires_after_days": 90.0,
+    "on_expiry": "demote",
+    "signed_evidence": True,
+    "artifacts": ["caliber/report.html"],
+    "certificate": {"max_risk": 0.05},
+    "approvals": {"count": 2, "approvers": ["ana", "ben"], "tag": "Approval_Check", "tag_value": "Approved"},
+}
+FULL_RULES = [
+    {"metric": "caliber_ece", "max": 0.05, "confidence": 0.95},
+    {"metric": "caliber_brier", "segment": "region=north", "max": 0.2, "confidence": 0.9, "min_rows": 50},
+    {**VERSUS, "sequential": True},
+    {**VERSUS, "segment": "worst"},
+]
 
 
 def section(*rules, **demands):
@@ -79,6 +96,47 @@ def test_the_digest_is_of_what_the_policy_says(path):
     assert GatePolicy.from_dict(state).sha256 != policy.sha256
 
 
+def test_a_policy_without_the_newer_keys_has_the_digest_that_it_always_had(path):
+    """Computed when none of the keys of FULL existed: decisions that name it must still be about this file."""
+    assert GatePolicy.load(path).sha256 == "sha256:b588ebe18add63896020cd25a44425ddb971d63495236793a26da3af30118767"
+
+
+def test_the_newer_defaults_may_be_written_out():
+    bare = section(BRIER, VERSUS)
+    said = section(BRIER, {**VERSUS, "sequential": False}, on_expiry="tag", signed_evidence=False)
+    assert GatePolicy.from_dict(said).sha256 == GatePolicy.from_dict(bare).sha256
+    bare = section(BRIER, approvals={}, certificate={"max_risk": 0.1})
+    said = section(BRIER, approvals={"count": 1, "not_author": True}, certificate={"max_risk": 0.1, "max_delta": 0.05})
+    assert GatePolicy.from_dict(said).sha256 == GatePolicy.from_dict(bare).sha256
+
+
+def test_a_policy_of_everything():
+    policy = GatePolicy.from_dict(section(*FULL_RULES, **FULL))
+    target = policy.target("champion")
+    assert (target.expires_after_days, target.on_expiry, target.signed_evidence) == (90.0, "demote", True)
+    assert target.artifacts == ("caliber/report.html",)
+    assert target.certificate == CertificatePolicy(max_risk=0.05, max_delta=0.05)
+    assert target.approvals == ApprovalPolicy(
+        count=2, approvers=("ana", "ben"), tag="Approval_Check", tag_value="Approved"
+    )
+    assert [str(rule) for rule in target.rules] == [
+        "caliber_ece max 0.05 with confidence 0.95",
+        "caliber_brier in region = north max 0.2 with confidence 0.9",
+        "caliber_brier versus champion max_regression 0.002 sequential",
+        "caliber_brier in the worst segment versus champion max_regression 0.002",
+    ]
+    assert GatePolicy.from_dict(json.loads(json.dumps(policy.to_dict()))) == policy
+    assert valid(json_schema(), {"gate": section(*FULL_RULES, **FULL)})
+
+
+def test_every_comparison_in_pairs_can_be_made_sequential():
+    auc = {"metric": "caliber_roc_auc", "versus": "champion", "max_regression": 0.01}
+    policy = GatePolicy.from_dict(section(BRIER, VERSUS, auc, {**VERSUS, "segment": "worst"}))
+    rules = policy.sequential().target("champion").rules
+    assert [getattr(rule, "sequential", None) for rule in rules] == [None, True, False, False]
+    assert policy.sequential().sha256 != policy.sha256
+
+
 def test_the_canonical_form_reads_back(path):
     policy = GatePolicy.load(path)
     assert GatePolicy.from_dict(json.loads(json.dumps(policy.to_dict()))) == policy
@@ -98,7 +156,7 @@ WRONG = [
     (section({**BRIER, "max": True}), "rules[0].max must be a number, got True."),
     (section({**BRIER, "max": float("nan")}), "rules[0].max must be a number, got nan."),
     (section({**BRIER, "max": float("inf")}), "rules[0].max must be a number, got inf."),
-    (section({**BRIER, "segment": "best"}), "segment must be one of worst, got 'best'."),
+    (section({**BRIER, "segment": "best"}), "segment must match (worst|[^=]+=.+), got 'best'."),
     (section(BRIER, min_rows=0), "min_rows must be a whole number of at least 1, got 0."),
     (section(BRIER, min_rows=1.5), "min_rows must be a whole number of at least 1, got 1.5."),
     (section(BRIER, max_age_days=0), "max_age_days must be a number above 0, got 0."),
@@ -111,6 +169,17 @@ WRONG = [
         section({"metric": "caliber_brier", "versus": "champion", "max_regression": 0.1, "confidence": 1.0}),
         "confidence must be a number above 0.5 below 1, got 1.0.",
     ),
+    (section({**BRIER, "confidence": 0.5}), "confidence must be a number above 0.5 below 1, got 0.5."),
+    (section(BRIER, expires_after_days=0), "expires_after_days must be a number above 0, got 0."),
+    (section(BRIER, on_expiry="delete"), "on_expiry must be one of tag, demote, got 'delete'."),
+    (section(BRIER, signed_evidence="yes"), "signed_evidence must be true or false, got 'yes'."),
+    (section(BRIER, artifacts=[]), "artifacts must be a list with at least one entry, got []."),
+    (section(BRIER, artifacts=[" "]), "artifacts[0] must match"),
+    (section(BRIER, certificate={}), "certificate must have the key 'max_risk', got no key."),
+    (section(BRIER, certificate={"max_risk": 0.5}), "max_risk must be a number above 0 below 0.5, got 0.5."),
+    (section(BRIER, approvals={"count": 0}), "approvals.count must be a whole number of at least 1, got 0."),
+    (section(BRIER, approvals={"counts": 2}), "approvals: unknown key 'counts'. Did you mean 'count'?"),
+    (section(BRIER, approvals={"approvers": "ana"}), "approvers must be a list with at least one entry, got 'ana'."),
     (
         section({"metric": "caliber_prevalence", "versus": "champion", "max_regression": 0.1}),
         "rules[0].metric must be one of",
@@ -119,6 +188,25 @@ WRONG = [
 # Demands that JSON Schema cannot say.
 WRONG_IN_SUM = [
     (section({**BRIER, "min": 0.3}), "The rule 'caliber_brier min 0.3 max 0.2' must have min at most max"),
+    (
+        section({"metric": "caliber_ece_upper", "max": 0.1, "confidence": 0.9}),
+        "The rule 'caliber_ece_upper max 0.1 with confidence 0.9' must be on a metric with an interval (caliber_ece,",
+    ),
+    (
+        section({"metric": "caliber_ece", "versus": "champion", "max_regression": 0.1, "sequential": True}),
+        "must be on caliber_brier or caliber_log_loss to be sequential or by segment.",
+    ),
+    (
+        section({**VERSUS, "sequential": True, "segment": "worst"}),
+        "must be on all rows to be sequential, got segment 'worst'.",
+    ),
+    (section({**VERSUS, "min_rows": 5}), "must have a segment when it has min_rows, got none."),
+    (section(BRIER, on_expiry="demote"), "must have expires_after_days to demote on expiry, got none."),
+    (section(BRIER, approvals={"tag": "Approval_Check"}), "must have tag and tag_value together, got tag alone."),
+    (
+        section(BRIER, approvals={"count": 2, "approvers": ["ana"]}),
+        "must name at least as many approvers as its count 2, got 1.",
+    ),
     (section({**BRIER, "min_rows": 5}), "must have a segment when it has min_rows, got none."),
     ({"targets": {"Production": {"rules": [BRIER]}, "production": {"rules": [BRIER]}}}, "got 'Production' twice."),
     ({"targets": {"challenger": {"kind": "stage", "rules": [BRIER]}}}, "must be Staging or Production to be a stage"),
@@ -237,6 +325,8 @@ def _no_number(value):
 
 
 def _is_type(want, value):
+    if want == "boolean":
+        return isinstance(value, bool)
     kinds = {"object": dict, "array": list, "string": str, "number": (int, float), "integer": int}
     # JSON has neither NaN nor infinity.
     finite = not isinstance(value, float) or abs(value) < float("inf")
@@ -264,8 +354,9 @@ anything_like_a_rule = st.fixed_dictionaries(
         "metric": st.sampled_from([METRIC_PREFIX + key for key in METRICS] + ["ece"]),
         "min": numbers,
         "max": numbers,
-        "segment": st.sampled_from(["worst", "best"]),
+        "segment": st.sampled_from(["worst", "best", "region=north", "region="]),
         "min_rows": numbers,
+        "sequential": st.sampled_from([True, False, "yes"]),
         "versus": st.sampled_from(["champion", "a b"]),
         "max_regression": numbers,
         "confidence": numbers,

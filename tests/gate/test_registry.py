@@ -1,3 +1,4 @@
+import json
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -63,12 +64,11 @@ def test_evidence_about_another_model_is_refused_and_nothing_is_tagged(world, ma
     assert world.tags(name, 1) == {}
 
 
-def test_a_run_that_only_claims_the_digest_is_refused(world, make, rows, evaluated):
+def test_a_run_that_only_claims_the_digest_is_passed_over(world, make, rows, evaluated):
     other = world.model()
     world.client.set_tag(world.evaluate(other, rows), "caliber_model_digest", identify_model(evaluated[0]).digest)
     name = world.register(evaluated[0])
-    with pytest.raises(EvidenceError, match="which is about another one"):
-        gate_version(name, 1, "champion", make.policy(PASSES))
+    assert gate_version(name, 1, "champion", make.policy(PASSES)).evidence_run_id == evaluated[1]
 
 
 def test_tags_of_the_version_are_never_believed(world, make, rows, evaluated):
@@ -225,6 +225,127 @@ def test_rows_that_were_exchanged_are_refused(world, make, evaluated, tmp_path):
     world.client.log_artifact(evaluated[1], tmp_path / "rows.parquet", "caliber")
     with pytest.raises(EvidenceError, match="must have the digest that its evidence names"):
         gate_version(name, 2, "champion", make.policy(VERSUS))
+
+
+# --- sequential comparisons ------------------------------------------------------------------------------------------
+
+SEQUENTIAL = VERSUS | {"sequential": True}
+
+
+@pytest.fixture
+def duel(world, make):
+    """A champion and a better candidate, both evaluated on the data of some days."""
+    old, new = world.model(), world.model()
+    name = world.register(old, new)
+
+    def evaluate(*days, n=500):
+        return [world.evaluate(old, make.rows(n, seed=day, temperature=0.5)) for day in days], [
+            world.evaluate(new, make.rows(n, seed=day)) for day in days
+        ]
+
+    evaluate(0)
+    promote(name, 1, "champion", make.policy(PASSES))
+    return name, evaluate
+
+
+def state(world, name):
+    return json.loads(world.tags(name, 2)["caliber_sequential"])
+
+
+def test_evidence_of_every_day_adds_up_and_is_kept_with_the_version(world, make, duel):
+    name, evaluate = duel
+    policy = make.policy(SEQUENTIAL)
+    first = gate_version(name, 2, "champion", policy)
+    assert (first.verdict, state(world, name)["rules"][str(policy.target("champion").rules[0])]["n"]) == (
+        "inconclusive",
+        500,
+    )
+    evaluate(1)
+    second = gate_version(name, 2, "champion", policy)
+    outcome = second.rules[0].sequential
+    assert outcome["n"] == 1000
+    assert outcome["e_value"] > first.rules[0].sequential["e_value"]
+    kept = state(world, name)
+    assert kept["champion"] == identify_model(f"models:/{name}/1").digest
+    assert kept["data"] == [digest.removeprefix("sha256:")[:12] for digest in outcome["data"]]
+    assert outcome["data"][0] == first.data_digest  # by the time of the evaluation
+    evaluate(*range(2, 9))
+    assert gate_version(name, 2, "champion", policy).verdict == "pass"
+
+
+def test_data_that_only_one_was_evaluated_on_do_not_count(world, make, duel):
+    name, _ = duel
+    folder = world.model()
+    world.evaluate(folder, make.rows(500, seed=7))
+    world.client.create_model_version(name, source=folder.as_uri())
+    decision = gate_version(name, 3, "champion", make.policy(SEQUENTIAL))
+    assert decision.verdict == "inconclusive"
+    assert "champion is version 1, which was never evaluated on the same data (outcomes)" in decision.reasons[0]
+
+
+def test_an_inconvenient_run_cannot_be_left_out(world, make, duel):
+    name, evaluate = duel
+    _, (run_id,) = evaluate(1)
+    policy = make.policy(SEQUENTIAL)
+    digest = gate_version(name, 2, "champion", policy).data_digest.removeprefix("sha256:")[:12]
+    before = world.tags(name, 2)
+    world.client.delete_run(run_id)
+    with pytest.raises(EvidenceError, match=f"that it was judged on before, got none of: {digest}. A run with evid"):
+        gate_version(name, 2, "champion", policy)
+    assert world.tags(name, 2) == before
+
+
+def test_a_second_evaluation_on_the_same_data_changes_nothing(world, make, duel):
+    name, evaluate = duel
+    policy = make.policy(SEQUENTIAL)
+    first = gate_version(name, 2, "champion", policy).rules[0].sequential
+    evaluate(0)
+    assert gate_version(name, 2, "champion", policy).rules[0].sequential == first
+
+
+def test_a_new_champion_begins_anew(world, make, duel):
+    name, evaluate = duel
+    policy = make.policy(SEQUENTIAL)
+    gate_version(name, 2, "champion", policy)
+    other = world.model()
+    world.client.create_model_version(name, source=other.as_uri())
+    world.evaluate(other, make.rows(500, seed=5))
+    world.client.set_registered_model_alias(name, "champion", "3")
+    evaluate(5)
+    assert gate_version(name, 2, "champion", policy).rules[0].sequential["n"] == 500
+
+
+def test_a_state_that_nobody_can_read_is_refused(world, make, duel):
+    world.client.set_model_version_tag(duel[0], "2", "caliber_sequential", "{}")
+    with pytest.raises(EvidenceError, match=r"The tag caliber_sequential must be as the gate wrote it, got '\{\}'"):
+        gate_version(duel[0], 2, "champion", make.policy(SEQUENTIAL))
+
+
+def test_a_run_that_lies_about_its_model_is_passed_over(world, make, rows, duel):
+    name, _ = duel
+    policy = make.policy(SEQUENTIAL)
+    before = gate_version(name, 2, "champion", policy).rules[-1].sequential
+    run_id = world.evaluate(world.model(), rows)
+    world.client.set_tag(run_id, "caliber_model_digest", identify_model(f"models:/{name}/1").digest)
+    assert gate_version(name, 2, "champion", policy).rules[-1].sequential == before
+
+
+# --- demands ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_artifacts_of_the_run_are_looked_up(world, make, evaluated):
+    name = world.register(evaluated[0])
+    for wanted, verdict in (("caliber/rows.parquet", "pass"), ("caliber/report.html", "fail")):
+        assert gate_version(name, 1, "champion", make.policy(PASSES, artifacts=[wanted])).verdict == verdict
+
+
+def test_an_approval_may_be_a_tag_of_the_version(world, make, evaluated):
+    name = world.register(evaluated[0])
+    policy = make.policy(PASSES, approvals={"tag": "Approval_Check", "tag_value": "Approved"})
+    assert gate_version(name, 1, "champion", policy).verdict == "inconclusive"
+    world.client.set_model_version_tag(name, "1", "Approval_Check", "Approved")
+    decision = gate_version(name, 1, "champion", policy)
+    assert (decision.verdict, decision.approvals) == ("pass", ("Approval_Check=Approved",))
 
 
 # --- roll back -------------------------------------------------------------------------------------------------------
