@@ -19,6 +19,8 @@ The rooms, from the numbers up (imports point down only):
 ``flavor``             MLflow's model flavor: save, log, load, recalibrate
 ``evaluator``          MLflow's model evaluator ``caliber``
 ``gate``               policy and evidence -> decision; tags and aliases in the registry
+``ledger``             who decided what: an append-only, hash-chained log in the registry's own database
+``guard``              MLflow's server with a registry that refuses; entry point ``mlflow.app = caliber``
 ``cli``                the ``mlflow-caliber`` command
 =====================  ==========================================================================================
 """

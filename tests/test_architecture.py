@@ -16,10 +16,11 @@ ROOT = Path(mlflow_caliber.__file__).parent
 # From the top down: a room may import rooms of later rows only. Rooms of one row do not import one another.
 STRATA = (
     ("cli",),
+    ("guard",),
     ("live",),
     ("flavor", "evaluator", "gate"),
-    ("scorers", "evidence", "config"),
-    ("store",),
+    ("scorers", "evidence", "config", "signed_decision"),
+    ("store", "ledger"),
     ("html",),
     ("plots",),
     ("report", "model", "diagnosis"),
@@ -28,16 +29,18 @@ STRATA = (
     ("_pava",),
     ("_cells",),
     ("_state",),
+    ("_signing",),
     ("_validation",),
     ("exceptions", "_version"),
 )
 LEVEL = {room: level for level, rooms in enumerate(STRATA) for room in rooms}
 
-NO_MLFLOW = [room for rooms in STRATA[STRATA.index(("store",)) :] for room in rooms]
+NO_MLFLOW = [room for rooms in STRATA[STRATA.index(("store", "ledger")) :] for room in rooms]
 HEAVY = ("mlflow", "matplotlib", "jinja2", "evidently", "fastapi", "confluent_kafka", "xgboost", "lightgbm", "catboost")
 HEAVY += ("sqlalchemy", "alembic", "psycopg")
 OWNERS = {"evidently": {"drift"}, "matplotlib": {"plots"}, "jinja2": {"html"}, "click": {"cli"}, "skops": {"flavor"}}
-OWNERS |= {library: {"store"} for library in ("sqlalchemy", "alembic", "psycopg")}
+OWNERS |= {library: {"store"} for library in ("alembic", "psycopg")}
+OWNERS |= {"sqlalchemy": {"store", "ledger", "guard"}, "flask": {"guard"}}
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -95,7 +98,7 @@ def test_libraries_stay_where_they_belong(room: str, file: Path) -> None:
 )
 def test_numerics_load_no_heavy_library(module: str) -> None:
     allowed = {"mlflow_caliber.plots": {"matplotlib"}, "mlflow_caliber.html": {"matplotlib", "jinja2"}}
-    allowed["mlflow_caliber.store"] = {"sqlalchemy", "alembic"}
+    allowed |= {"mlflow_caliber.store": {"sqlalchemy", "alembic"}, "mlflow_caliber.ledger": {"sqlalchemy"}}
     code = f"import sys, {module}; print(*sorted(m for m in {HEAVY!r} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) <= allowed.get(module, set())

@@ -18,8 +18,10 @@ from mlflow_caliber.calibrators import CALIBRATORS
 from mlflow_caliber.cli import main
 from mlflow_caliber.evaluator import EvaluatorConfig
 from mlflow_caliber.gate import GatePolicy, registry
+from mlflow_caliber.ledger import ACTIONS
 from mlflow_caliber.metrics import METRIC_PREFIX, METRICS
 from mlflow_caliber.model import FRAME_COLUMNS, REASONS, UNCALIBRATED
+from mlflow_caliber.signed_decision import TAG_DECISION, TAG_SIGNATURE
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = {file: file.read_text(encoding="utf-8") for file in sorted((ROOT / "docs").rglob("*.md"))}
@@ -47,8 +49,13 @@ def test_tags(tag: str) -> None:
     assert documented(tag)
 
 
-@pytest.mark.parametrize("tag", ["caliber_parent_version", "caliber_calibrator_revision", "caliber_previous_champion"])
-def test_tags_of_lineage(tag: str) -> None:
+SIGNED = [f"{TAG_DECISION}<target>", f"{TAG_SIGNATURE}<target>"]
+GUARDS = ["caliber_approved_by", "caliber_override_reason", "caliber_expires_at", *SIGNED]
+LINEAGE = ["caliber_parent_version", "caliber_calibrator_revision", "caliber_previous_champion"]
+
+
+@pytest.mark.parametrize("tag", [*LINEAGE, *GUARDS])
+def test_tags_of_lineage_and_of_the_guard(tag: str) -> None:
     assert documented(tag)
 
 
@@ -90,6 +97,24 @@ def test_entry_points() -> None:
             assert importlib.metadata.EntryPoint(name, target, group).load()
     for extra in project["optional-dependencies"]:
         assert re.search(rf"mlflow-caliber\[[\w,]*\b{extra}\b", EVERYTHING), f"the extra {extra} is not in docs/"
+
+
+def test_routes_of_the_guard() -> None:
+    from mlflow_caliber.guard import ROUTES
+
+    for route in ROUTES:
+        assert re.search(rf"{route.method} {re.escape(route.path)}(?![\w/])", EVERYTHING), route.path
+
+
+def test_environment_variables() -> None:
+    code = "\n".join(file.read_text(encoding="utf-8") for file in Path(mlflow_caliber.__file__).parent.rglob("*.py"))
+    for name in set(re.findall(r'"((?:MLFLOW_)?CALIBER_[A-Z_]+)"', code)):
+        assert documented(name), name
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_acts_in_the_ledger(action: str) -> None:
+    assert documented(f"`{action}`")
 
 
 def test_public_names() -> None:
