@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,8 @@ COMMANDS = [
     *("report", "gate", "promote", "rollback", "recalibrate", "worker", "outcomes", "status", "doctor"),
     *(f"revision {name}" for name in ("list", "show", "pin", "unpin", "undo", "save")),
     *(f"store {name}" for name in ("upgrade", "import", "export", "compact")),
+    *("approve", "override", "freeze", "unfreeze", "expire", "verify"),
+    *(f"audit {name}" for name in ("verify", "log", "export", "champion", "pack")),
 ]
 
 
@@ -55,11 +58,11 @@ def test_help_has_an_example_and_json(command):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_example_is_a_valid_call(command):
-    example = re.search(r"Example:\n +mlflow-caliber (.*)", run(*command.split(), "--help").stdout)[1].split()
+    example = shlex.split(re.search(r"Example:\n +mlflow-caliber (.*)", run(*command.split(), "--help").stdout)[1])
     example = example[len(command.split()) :]
     # Names of files are for the reader; everything else has to parse.
     parameters = [p for p in found()[command].params if p.name not in ("data", "file")]
-    given = [word for word in example if not word.endswith((".parquet", ".csv"))]
+    given = [word for word in example if not word.endswith((".parquet", ".csv", ".jsonl"))]
     parser = click.Command(command, params=parameters)
     with parser.make_context(command, given) as context:
         assert context.args == []

@@ -502,6 +502,7 @@ def test_chronicle_keeps_refusals_until_a_promotion(guard):
     with pytest.raises(Exception, match="refused"):
         guarded.governor.promote(name, version, "champion")
     assert chronicle.matters([name])[name].pending[version, "champion"].refused is not None
+    guarded.user = "noah"
     guarded.governor.override(name, version, "champion", reason="needed", days=1)
     guarded.governor.promote(name, version, "champion")
     assert chronicle.matters([name])[name].pending == {}
