@@ -57,7 +57,7 @@ format: $(VENV)/.dev ## Mend what ruff can mend
 	$(BIN)/ruff format .
 
 benchmarks: $(VENV)/.dev ## Ratios against the peers, as in docs/benchmarks.md
-	for script in numerics online evaluator save serve "serve --live"; do \
+	for script in numerics online evaluator save serve "serve --live" guard guard_pages; do \
 		set -- $$script; name=$$1; shift; echo; echo $$script; $(BIN)/python tests/benchmarks/$$name.py $$@; done
 
 clean: ## Remove environments, caches and what the demo left

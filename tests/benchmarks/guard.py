@@ -34,7 +34,7 @@ class Site:
         self.session.auth = (ADMIN, PASSWORD) if auth else None
         self.run = self.post("runs/create", experiment_id="0")["run"]["info"]["run_id"]
         self.post("registered-models/create", name="m")
-        self.post("model-versions/create", name="m", source=self.source())
+        self.post("model-versions/create", name="m", source=self.source(), run_id=self.run)
         self.count = itertools.count()
 
     def source(self) -> str:
@@ -53,7 +53,7 @@ class Site:
 
 CALLS: dict[str, Callable[[Site], object]] = {
     "create registered model": lambda s: s.post("registered-models/create", name=f"r{next(s.count)}"),
-    "create version": lambda s: s.post("model-versions/create", name="m", source=s.source()),
+    "create version": lambda s: s.post("model-versions/create", name="m", source=s.source(), run_id=s.run),
     "set a free tag": lambda s: s.post(
         "model-versions/set-tag", name="m", version="1", key="k", value=str(next(s.count))
     ),
