@@ -67,7 +67,7 @@ class MlflowServer(Process):
             command += ["--uvicorn-opts", "--timeout-worker-healthcheck 300"]
         super().__init__([*command, *options], folder / "server.log", surroundings)
 
-    def wait(self, seconds: float = 180.0) -> MlflowServer:
+    def wait(self, seconds: float = 400.0) -> MlflowServer:
         """Until it answers."""
         until(self._answers, seconds, f"the server starts ({self.log})")
         return self
