@@ -95,34 +95,11 @@ def identify_model(uri: str | Path) -> ModelIdentity:
     return ModelIdentity(digest=digest, uri=str(uri), model_id=meta.get("model_id"), model_uuid=meta.get("model_uuid"))
 
 
-def find_evidence(client: MlflowClient, digest: str, *, data_digest: str | None = None) -> str | None:
-    """
-    The newest run, in any experiment, that says it evaluated the model with this digest; None if there is none.
-
-    What the run says is only how it is found: :func:`load_evidence` and the gate check the evidence itself.
-
-    Parameters
-    ----------
-    client : MlflowClient
-        Of the tracking server.
-    digest : str
-        The model's, from :func:`model_digest`.
-    data_digest : str, optional
-        Only runs on this evaluation set.
-
-    Returns
-    -------
-    str or None
-        The run's id.
-    """
-    wanted = _wanted(digest, data_digest)
-    runs = client.search_runs(_experiments(client), wanted, max_results=1, order_by=["attributes.start_time DESC"])
-    return str(runs[0].info.run_id) if runs else None
-
-
 def find_all_evidence(client: MlflowClient, digest: str, *, data_digest: str | None = None) -> tuple[str, ...]:
     """
     Every run, in any experiment, that says it evaluated the model with this digest; the oldest first.
+
+    What the run says is only how it is found: :func:`load_evidence` and the gate check the evidence itself.
 
     Parameters
     ----------

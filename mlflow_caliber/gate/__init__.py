@@ -29,6 +29,7 @@ from mlflow_caliber.gate.policy import (
 
 if TYPE_CHECKING:
     from mlflow_caliber.gate._examine import Examination, Opponent, examine
+    from mlflow_caliber.gate._finder import EvidenceFinder
     from mlflow_caliber.gate._remote import RemoteGuard, RemoteLedger, find_guard
     from mlflow_caliber.gate._verify import verify_model
     from mlflow_caliber.gate.registry import Move, gate_version, promote, rollback
@@ -38,6 +39,7 @@ __all__ = [
     "Bound",
     "CertificatePolicy",
     "Comparison",
+    "EvidenceFinder",
     "Examination",
     "Freeze",
     "GateDecision",
@@ -69,6 +71,7 @@ __all__ = [
 _WITH_MLFLOW = {
     **dict.fromkeys(("Move", "gate_version", "promote", "rollback"), "registry"),
     **dict.fromkeys(("Examination", "Opponent", "examine"), "_examine"),
+    "EvidenceFinder": "_finder",
     **dict.fromkeys(("RemoteGuard", "RemoteLedger", "find_guard"), "_remote"),
     "verify_model": "_verify",
 }

@@ -16,10 +16,10 @@ from mlflow import MlflowClient
 from mlflow_caliber._signing import Keyring
 from mlflow_caliber.evidence import TAG_MODEL_DIGEST, Evidence, load_rows, short_digest
 from mlflow_caliber.exceptions import EvidenceError
-from mlflow_caliber.gate._believe import Believer
 from mlflow_caliber.gate._comparison import PairedRows
 from mlflow_caliber.gate._decision import GateDecision, decide
 from mlflow_caliber.gate._facts import evidence_facts, paired_history, sequential_tag, used_before
+from mlflow_caliber.gate._finder import EvidenceFinder
 from mlflow_caliber.gate.policy import GatePolicy
 
 __all__ = ["Examination", "Opponent", "VersionFacts", "examine"]
@@ -137,12 +137,12 @@ def examine(
         If there is no evidence on this version, or none that can be believed.
     """
     wanted = policy.target(target)
-    believe = Believer(client, evidence_keys, demanded=wanted.signed_evidence)
+    finder = EvidenceFinder(client, evidence_keys, demanded=wanted.signed_evidence)
     who = f"version {version.version} of {version.name!r}"
     if evidence_run is not None:
-        found: tuple[str, Evidence] | None = (evidence_run, believe.bound(evidence_run, version.model_digest, who))
+        found: tuple[str, Evidence] | None = (evidence_run, finder.bound(evidence_run, version.model_digest, who))
     else:
-        found = believe.newest(version.model_digest, who)
+        found = finder.newest(version.model_digest, who)
     if found is None:
         raise EvidenceError(
             f"Version {version.version} of {version.name!r} must have evidence, got no run that evaluated its model "
@@ -150,7 +150,7 @@ def examine(
         )
     run_id, evidence = found
     opponent = None if wanted.versus is None else opponent_of(wanted.versus)
-    theirs = {} if opponent is None else _compared_with(believe, opponent, evidence, tags)
+    theirs = {} if opponent is None else _compared_with(finder, opponent, evidence, tags)
     decision = decide(
         policy,
         evidence,
@@ -166,10 +166,12 @@ def examine(
     return Examination(decision=decision, run_id=run_id, champion=None if opponent is None else opponent.digest)
 
 
-def _compared_with(believe: Believer, opponent: Opponent, ours: Evidence, tags: Mapping[str, str]) -> dict[str, Any]:
+def _compared_with(
+    finder: EvidenceFinder, opponent: Opponent, ours: Evidence, tags: Mapping[str, str]
+) -> dict[str, Any]:
     """The arguments of :func:`decide` about the version to compare with."""
-    history = partial(_history, believe, ours, opponent.digest, tags)
-    found = believe.newest(opponent.digest, opponent.who, data_digest=ours.data.digest, strict=True)
+    history = partial(_history, finder, ours, opponent.digest, tags)
+    found = finder.newest(opponent.digest, opponent.who, data_digest=ours.data.digest, strict=True)
     if found is None:
         data = ours.data.name or short_digest(ours.data.digest)
         return {
@@ -177,9 +179,9 @@ def _compared_with(believe: Believer, opponent: Opponent, ours: Evidence, tags: 
             "history": history,
         }
     run_id, theirs = found
-    return {"champion": theirs, "champion_rows": partial(load_rows, theirs, run_id, believe.client), "history": history}
+    return {"champion": theirs, "champion_rows": partial(load_rows, theirs, run_id, finder.client), "history": history}
 
 
-def _history(believe: Believer, ours: Evidence, champion: str, tags: Mapping[str, str]) -> tuple[PairedRows, ...]:
+def _history(finder: EvidenceFinder, ours: Evidence, champion: str, tags: Mapping[str, str]) -> tuple[PairedRows, ...]:
     candidate = "" if ours.model is None else ours.model.digest
-    return paired_history(believe, candidate, champion, used=used_before(tags, champion))
+    return paired_history(finder, candidate, champion, used=used_before(tags, champion))

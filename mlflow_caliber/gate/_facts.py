@@ -20,9 +20,9 @@ from mlflow_caliber.evidence import (
     short_digest,
 )
 from mlflow_caliber.exceptions import CaliberError, EvidenceError
-from mlflow_caliber.gate._believe import Believer
 from mlflow_caliber.gate._comparison import PairedRows
 from mlflow_caliber.gate._decision import GateDecision
+from mlflow_caliber.gate._finder import EvidenceFinder
 from mlflow_caliber.gate.policy import TargetPolicy
 
 TAG_SEQUENTIAL = "caliber_sequential"
@@ -58,14 +58,14 @@ def _artifacts(client: MlflowClient, run_id: str, folder: str | None) -> Iterato
 
 
 def paired_history(
-    believe: Believer, candidate: str, champion: str, *, used: Iterable[str] = ()
+    finder: EvidenceFinder, candidate: str, champion: str, *, used: Iterable[str] = ()
 ) -> tuple[PairedRows, ...]:
     """
     Every data set on which both models were evaluated, by the time of the candidate's first evaluation on it.
 
     Parameters
     ----------
-    believe : Believer
+    finder : EvidenceFinder
         Finds evidence.
     candidate, champion : str
         The digests of the two models.
@@ -82,7 +82,7 @@ def paired_history(
     EvidenceError
         If a data set that was used before is not there any more.
     """
-    ours, theirs = _by_data(believe, candidate), _by_data(believe, champion)
+    ours, theirs = _by_data(finder, candidate), _by_data(finder, champion)
     both = [digest for digest in ours if digest in theirs]
     gone = sorted(set(used) - {short_digest(digest) for digest in both})
     if gone:
@@ -93,15 +93,15 @@ def paired_history(
     return tuple(
         PairedRows(
             digest,
-            *(load_rows(evidence, run_id, believe.client) for run_id, evidence in (ours[digest], theirs[digest])),
+            *(load_rows(evidence, run_id, finder.client) for run_id, evidence in (ours[digest], theirs[digest])),
         )
         for digest in both
     )
 
 
-def _by_data(believe: Believer, digest: str) -> dict[str, tuple[str, Evidence]]:
+def _by_data(finder: EvidenceFinder, digest: str) -> dict[str, tuple[str, Evidence]]:
     """The first evidence on each data set, in the order in which it was made."""
-    found = believe.all(digest)
+    found = finder.all(digest)
     found.sort(key=lambda entry: datetime.fromisoformat(entry[1].created_at))
     first: dict[str, tuple[str, Evidence]] = {}
     for run_id, evidence in found:

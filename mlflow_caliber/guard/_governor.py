@@ -277,11 +277,16 @@ class Governor:
         comment: str = "",
         withdraw: bool = False,
         evidence_sha256: str | None = None,
-    ) -> Case:
+    ) -> tuple[str, ...]:
         """
         Approve a version for a target: these files, under this policy, on this evidence.
 
         Who says which evidence was looked at does not approve of another one that came meanwhile.
+
+        Returns
+        -------
+        tuple of str
+            Who approves of it now.
 
         Raises
         ------
@@ -306,7 +311,7 @@ class Governor:
             with self._locked(case) as (session, _):
                 detail = {**grounds, "comment": comment[:2000]}
                 self._append(session, case, "withdraw" if withdraw else "approve", detail)
-        return self.examine(name, version, target)
+        return self.governance(name).approvals(case.identity, wanted.target, **grounds)
 
     def override(self, name: str, version: str, target: str, *, reason: str, days: float) -> Override:
         """Answer for a version that does not pass: with a reason, and for a time."""

@@ -15,12 +15,10 @@ from mlflow_caliber.evidence import (
     TAG_MODEL_DIGEST,
     Evidence,
     Rows,
-    find_evidence,
-    load_evidence,
     load_rows,
-    short_digest,
 )
 from mlflow_caliber.exceptions import CaliberError, EvidenceError, InvalidInputError
+from mlflow_caliber.gate import EvidenceFinder
 from mlflow_caliber.gate.registry import TAG_EVIDENCE_RUN_ID, TAG_EVIDENCE_SHA256
 from mlflow_caliber.guard._catalog import Listed
 from mlflow_caliber.guard._governor import Governor
@@ -61,6 +59,8 @@ class Measured:
 
     def __init__(self, client: MlflowClient, governor: Governor) -> None:
         self._client = client
+        # What is shown may lack a signature that the policy demands: the rule that demands it says so.
+        self._finder = EvidenceFinder(client, None, demanded=False)
         self._governor = governor
         # matplotlib's settings are the process's: two threads must not draw at once.
         self._drawing = Lock()
@@ -76,17 +76,20 @@ class Measured:
             If there is none, or if the run's is about another model.
         """
         digest = self._digest(name, listed)
-        found = run_id or listed.tags.get(TAG_EVIDENCE_RUN_ID) or find_evidence(self._client, digest)
+        named = run_id or listed.tags.get(TAG_EVIDENCE_RUN_ID)
+        if named is not None:
+            return named, self._finder.bound(named, digest, _who(listed))
+        found = self._finder.newest(digest, _who(listed))
         if found is None:
             raise EvidenceError(_none_yet(name, listed.version))
-        return found, self._bound(found, digest, listed)
+        return found
 
     def brief(self, listed: Listed) -> Evidence | None:
         """The evidence that the gate last decided on; None if it never did. The model's files are not read."""
         digest, run_id = listed.tags.get(TAG_MODEL_DIGEST), listed.tags.get(TAG_EVIDENCE_RUN_ID)
         if digest is None or run_id is None:
             return None
-        evidence = self._bound(run_id, digest, listed)
+        evidence = self._finder.bound(run_id, digest, _who(listed))
         if evidence.sha256 != listed.tags.get(TAG_EVIDENCE_SHA256):
             raise EvidenceError(f"The evidence of run {run_id:.64} must be the one that was decided on, got another.")
         return evidence
@@ -126,25 +129,15 @@ class Measured:
         # The guard's own tag, which nobody else may set; only a version that was never gated has to be read.
         return listed.tags.get(TAG_MODEL_DIGEST) or self._governor.identify(name, listed.version).model_digest
 
-    def _bound(self, run_id: str, digest: str, listed: Listed) -> Evidence:
-        evidence = load_evidence(run_id, self._client)
-        if evidence.model is None or evidence.model.digest != digest:
-            about = "no model" if evidence.model is None else f"another one ({short_digest(evidence.model.digest)})"
-            raise EvidenceError(
-                f"Evidence on version {listed.version} must be about its model ({short_digest(digest)}), got run "
-                f"{run_id:.64}, which is about {about}."
-            )
-        return evidence
-
     def _on_same_data(self, name: str, a: Listed, b: Listed) -> tuple[tuple[str, Evidence], tuple[str, Evidence]]:
         """Evidence on both, on the same data set if there is any."""
         first, second = self.evidence(name, a), self.evidence(name, b)
         if first[1].data.digest == second[1].data.digest:
             return first, second
         for known, listed in ((first, b), (second, a)):
-            run_id = find_evidence(self._client, self._digest(name, listed), data_digest=known[1].data.digest)
-            if run_id is not None:
-                other = self.evidence(name, listed, run_id)
+            digest, data = self._digest(name, listed), known[1].data.digest
+            other = self._finder.newest(digest, _who(listed), data_digest=data, strict=True)
+            if other is not None:
                 return (known, other) if known is first else (other, known)
         return first, second
 
@@ -230,6 +223,10 @@ def _paired_row(found: PairedDifference) -> dict[str, Any]:
         "high": found.interval.high,
         "verdict": verdict,
     }
+
+
+def _who(listed: Listed) -> str:
+    return f"version {listed.version}"
 
 
 def _none_yet(name: str, version: str) -> str:

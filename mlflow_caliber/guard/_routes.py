@@ -152,8 +152,8 @@ def _approve(governor: Governor, body: Body) -> Any:
     withdraw = body.get("withdraw") is True
     seen = None if body.get("evidence_sha256") is None else _text(body, "evidence_sha256")
     comment = _text(body, "comment", "")
-    case = governor.approve(*_version_of(body), comment=comment, withdraw=withdraw, evidence_sha256=seen)
-    return {"approvals": list(case.examined.decision.approvals), "decision": case.examined.decision.to_dict()}
+    who = governor.approve(*_version_of(body), comment=comment, withdraw=withdraw, evidence_sha256=seen)
+    return {"approvals": list(who)}
 
 
 def _override(governor: Governor, body: Body) -> Any:

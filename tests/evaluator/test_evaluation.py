@@ -124,7 +124,14 @@ def test_segments_weights_and_hostile_values(caliber, people, evaluate):
 
 
 def test_evidence_of_a_version(caliber, features, evaluated, client):
-    from mlflow_caliber.evidence import data_digest, find_evidence, identify_model, load_evidence, load_rows, recompute
+    from mlflow_caliber.evidence import (
+        data_digest,
+        find_all_evidence,
+        identify_model,
+        load_evidence,
+        load_rows,
+        recompute,
+    )
 
     evidence = load_evidence(evaluated.run_id, client)
     assert (
@@ -140,7 +147,7 @@ def test_evidence_of_a_version(caliber, features, evaluated, client):
         == evaluated.run.data.tags["caliber_data_digest"]
     )
     assert evidence.run_id == evaluated.run_id
-    newest = find_evidence(client, evidence.model.digest, data_digest=evidence.data.digest)
+    newest = find_all_evidence(client, evidence.model.digest, data_digest=evidence.data.digest)[-1]
     assert load_evidence(newest, client).report == evidence.report
     for key, value in evidence.reliability.metrics.items():
         assert evaluated.metrics[f"caliber_{key}"] == value

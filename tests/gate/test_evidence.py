@@ -18,7 +18,7 @@ from mlflow_caliber.evidence import (
     ModelIdentity,
     Rows,
     data_digest,
-    find_evidence,
+    find_all_evidence,
     identify_model,
     load_evidence,
     load_rows,
@@ -314,10 +314,10 @@ def test_the_newest_run_is_found_in_any_experiment(world, rows, monkeypatch):
     monkeypatch.setattr(world, "experiment", other)
     newest = world.evaluate(folder, rows)
     digest = identify_model(folder).digest
-    assert find_evidence(world.client, digest) == newest
-    assert find_evidence(world.client, digest, data_digest=data_digest(None, rows.y)) == newest
-    assert find_evidence(world.client, digest, data_digest=ZEROS) is None
-    assert find_evidence(world.client, ZEROS) is None
+    assert find_all_evidence(world.client, digest)[-1] == newest
+    assert find_all_evidence(world.client, digest, data_digest=data_digest(None, rows.y))[-1] == newest
+    assert find_all_evidence(world.client, digest, data_digest=ZEROS) == ()
+    assert find_all_evidence(world.client, ZEROS) == ()
 
 
 def test_a_run_without_evidence(world):

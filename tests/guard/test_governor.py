@@ -9,19 +9,15 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from mlflow_caliber._signing import Keyring
-from mlflow_caliber.exceptions import InvalidInputError, SignatureError
+from mlflow_caliber.exceptions import SignatureError
 from mlflow_caliber.gate import VersionIdentity
 from mlflow_caliber.signed_decision import SignedDecision
+from refusals import refused
+from registry_world import make_rows
 
 KEYS = Keyring.parse("test:" + "k" * 40)
-PASSES, FAILS = {"metric": "caliber_brier", "max": 0.3}, {"metric": "caliber_brier", "max": 0.01}
+FAILS = {"metric": "caliber_brier", "max": 0.01}
 WORSE = 0.2  # the temperature of a model that is much too sure
-
-
-def refused(call, match, code="PERMISSION_DENIED"):
-    with pytest.raises(MlflowException, match=match) as caught:
-        call()
-    assert caught.value.error_code == code
 
 
 def test_a_version_that_passes_gets_the_alias_its_tags_and_its_entry(guard):
@@ -61,20 +57,14 @@ def test_evidence_of_another_model_does_not_help(guard):
     guarded = guard()
     name = guarded.world.register(guarded.world.model())
     other = guarded.world.model()
-    run_id = guarded.world.evaluate(other, guarded_rows())
+    run_id = guarded.world.evaluate(other, make_rows())
     refused(lambda: guarded.governor.promote(name, "1", "champion", evidence_run=run_id), "which is about another one")
-
-
-def guarded_rows(**options):
-    from registry_world import make_rows
-
-    return make_rows(**options)
 
 
 def test_files_changed_after_the_evaluation_have_no_evidence(guard):
     guarded = guard()
     folder = guarded.world.model()
-    guarded.world.evaluate(folder, guarded_rows())
+    guarded.world.evaluate(folder, make_rows())
     name = guarded.world.register(folder)
     (folder / "weights.txt").write_text("others")
     refused(lambda: guarded.store.set_registered_model_alias(name, "champion", "1"), "must have evidence")
@@ -83,7 +73,7 @@ def test_files_changed_after_the_evaluation_have_no_evidence(guard):
 def test_emptying_the_place_does_not_take_the_comparison_away(guard):
     guarded = guard({"metric": "caliber_brier", "versus": "champion", "max_regression": 0.002})
     name, _ = guarded.version()
-    guarded.version(guarded_rows(temperature=WORSE), name)
+    guarded.version(make_rows(temperature=WORSE), name)
     guarded.store.set_registered_model_alias(name, "champion", "1")
     guarded.store.delete_registered_model_alias(name, "champion")
     refused(
@@ -113,10 +103,10 @@ def test_where_signatures_are_demanded_the_opponents_evidence_has_one_too(guard,
     guarded = guard(rule, signed_evidence=True)
     guarded.governor._examiner._evidence_keys = evidence_keys
     name, _ = guarded.version(keys=evidence_keys)
-    guarded.version(guarded_rows(temperature=WORSE), name, keys=evidence_keys)
+    guarded.version(make_rows(temperature=WORSE), name, keys=evidence_keys)
     guarded.store.set_registered_model_alias(name, "champion", "1")
     source = Path(guarded.client.get_model_version(name, "1").source.removeprefix("file://"))
-    guarded.world.evaluate(source, guarded_rows(temperature=0.05))  # unsigned: the champion made to look awful
+    guarded.world.evaluate(source, make_rows(temperature=0.05))  # unsigned: the champion made to look awful
     refused(lambda: guarded.store.set_registered_model_alias(name, "champion", "2"), "at most 0 worse than champion")
 
 
@@ -199,92 +189,6 @@ def test_rollback_passes_over_versions_that_were_deleted(guard):
     assert guarded.world.aliases(name) == {"champion": "1"}
 
 
-def test_a_freeze_stops_promotions_and_not_rollbacks(guard):
-    guarded = guard()
-    name, _ = guarded.version()
-    guarded.version(name=name)
-    guarded.version(name=name)
-    for version in "12":
-        guarded.store.set_registered_model_alias(name, "champion", version)
-    guarded.governor.freeze(name, "*", reason="audit week")
-    refused(lambda: guarded.store.set_registered_model_alias(name, "champion", "3"), "frozen by mia: audit week")
-    guarded.governor.rollback(name, "champion")
-    guarded.governor.unfreeze(name, "*")
-    guarded.store.set_registered_model_alias(name, "champion", "3")
-    assert guarded.world.aliases(name)["champion"] == "3"
-
-
-def test_a_freeze_ends_by_itself(guard):
-    guarded = guard()
-    name, version = guarded.version()
-    guarded.governor.freeze(name, "champion", reason="x", until=datetime.now(UTC) - timedelta(seconds=1))
-    guarded.store.set_registered_model_alias(name, "champion", version)
-
-
-@pytest.mark.parametrize(
-    ("options", "match"),
-    [({"reason": " ", "days": 1.0}, "must have a reason"), ({"reason": "x", "days": 0.0}, "a minute to 365 days")],
-)
-def test_an_override_needs_a_reason_and_an_end(guard, options, match):
-    guarded = guard(FAILS)
-    name, version = guarded.version()
-    with pytest.raises(InvalidInputError, match=match):
-        guarded.governor.override(name, version, "champion", **options)
-
-
-def test_an_override_stands_in_for_a_pass_until_it_expires(guard):
-    guarded = guard(FAILS, expires_after_days=30, on_expiry="demote")
-    name, version = guarded.version()
-    refused(
-        lambda: guarded.governor.override(name, version, "champion", reason="x", days=1.0),
-        "must not come from its author",
-    )
-    guarded.user = "olu"
-    made = guarded.governor.override(name, version, "champion", reason="outage", days=2.0)
-    guarded.store.set_registered_model_alias(name, "champion", version)
-    tags = guarded.world.tags(name, 1)
-    assert tags["caliber_gate_status"] == "overridden"
-    assert (tags["caliber_override_reason"], tags["caliber_expires_at"]) == ("outage", made.expires_at)
-    assert guarded.governor.expire(name) == ()
-    (gone,) = guarded.governor.expire(name, now=datetime.now(UTC) + timedelta(days=3))
-    assert (gone.version, gone.target) == ("1", "champion")
-    assert guarded.world.aliases(name) == {}
-    assert guarded.world.tags(name, 1)["caliber_gate_status"] == "expired"
-    assert guarded.actions(name) == ["override", "promote", "expire"]
-
-
-def test_nobody_answers_for_a_version_on_a_server_without_users(guard):
-    guarded = guard(FAILS)
-    name, version = guarded.version()
-    guarded.user = None
-    for words in (
-        lambda: guarded.governor.override(name, version, "champion", reason="x", days=1.0),
-        lambda: guarded.governor.freeze(name, "*", reason="x"),
-        lambda: guarded.governor.unfreeze(name, "*"),
-    ):
-        refused(words, "a person that the server knows")
-    assert guarded.actions(name) == []
-
-
-def test_rollback_leads_to_no_expired_override(guard, monkeypatch):
-    guarded = guard(FAILS)
-    name, _ = guarded.version()
-    guarded.version(name=name)
-    guarded.user = "olu"
-    for version, days in (("1", 1.0), ("2", 9.0)):
-        guarded.governor.override(name, version, "champion", reason="outage", days=days)
-        guarded.store.set_registered_model_alias(name, "champion", version)
-
-    class Later(datetime):
-        @classmethod
-        def now(cls, zone=None):
-            return datetime.now(zone) + timedelta(days=2)
-
-    monkeypatch.setattr("mlflow_caliber.guard._governor.datetime", Later)
-    refused(lambda: guarded.governor.rollback(name, "champion"), "whose override expired at")
-    assert guarded.world.aliases(name)["champion"] == "2"
-
-
 def test_evidence_of_a_deleted_run_is_none(guard):
     guarded = guard()
     name, version = guarded.version()
@@ -292,35 +196,6 @@ def test_evidence_of_a_deleted_run_is_none(guard):
     guarded.client.delete_run(run_id)
     refused(lambda: guarded.governor.promote(name, version, "champion", evidence_run=run_id), "of a run that is there")
     refused(lambda: guarded.governor.promote(name, version, "champion"), "must have evidence")
-
-
-def test_a_frozen_model_keeps_its_name(guard):
-    guarded = guard()
-    name, _ = guarded.version()
-    guarded.governor.freeze(name, "champion", reason="audit")
-    refused(lambda: guarded.client.rename_registered_model(name, "other"), "must not be frozen to be renamed")
-    guarded.governor.unfreeze(name, "champion")
-    guarded.client.rename_registered_model(name, "other")
-
-
-def test_an_override_is_for_one_version(guard):
-    guarded = guard(FAILS)
-    name, version = guarded.version()
-    guarded.version(name=name)
-    guarded.user = "olu"
-    guarded.governor.override(name, version, "champion", reason="outage", days=2.0)
-    refused(lambda: guarded.store.set_registered_model_alias(name, "champion", "2"), "at most 0.01")
-
-
-def test_an_override_is_not_for_a_version_of_the_same_number_made_anew(guard):
-    guarded = guard(FAILS)
-    name, version = guarded.version()
-    guarded.user = "olu"
-    guarded.governor.override(name, version, "champion", reason="outage", days=2.0)
-    guarded.client.delete_registered_model(name)
-    guarded.client.create_registered_model(name)
-    guarded.version(name=name)
-    refused(lambda: guarded.store.set_registered_model_alias(name, "champion", "1"), "at most 0.01")
 
 
 def test_a_pass_expires_and_keeps_the_alias_unless_the_policy_demotes(guard):
@@ -331,77 +206,6 @@ def test_a_pass_expires_and_keeps_the_alias_unless_the_policy_demotes(guard):
     assert guarded.world.aliases(name) == {"champion": "1"}
     assert guarded.world.tags(name, 1)["caliber_gate_status"] == "expired"
     assert guarded.governor.expire(name, now=datetime.now(UTC) + timedelta(days=31)) == ()
-
-
-def test_approvals_are_of_others_and_of_this_evidence(guard):
-    guarded = guard(approvals={"count": 2, "approvers": ["noor", "olu", "mia"]})
-    name, version = guarded.version()
-    refused(lambda: guarded.store.set_registered_model_alias(name, "champion", version), "inconclusive")
-    refused(lambda: guarded.governor.approve(name, version, "champion"), "must not be its author, got 'mia'")
-    guarded.user = "eve"
-    refused(lambda: guarded.governor.approve(name, version, "champion"), "one that the policy names, got 'eve'")
-    guarded.user = None
-    refused(lambda: guarded.governor.approve(name, version, "champion"), "a person that the server knows")
-    for guarded.user in ("noor", "noor", "olu"):
-        case = guarded.governor.approve(name, version, "champion", comment="read it")
-    assert case.examined.decision.approvals == ("noor", "olu")
-    guarded.user = "mia"
-    guarded.store.set_registered_model_alias(name, "champion", version)
-    assert guarded.world.tags(name, 1)["caliber_approved_by"] == "noor, olu"
-
-
-def test_whoever_trained_it_may_not_approve_either_and_a_new_name_hides_nobody(guard):
-    guarded = guard(approvals={"count": 1})
-    run = guarded.client.create_run(guarded.world.experiment, tags={"mlflow.user": "olu"})
-    folder = guarded.world.model()
-    guarded.world.evaluate(folder, guarded_rows())
-    guarded.client.create_registered_model("m")
-    guarded.client.create_model_version("m", source=folder.as_uri(), run_id=run.info.run_id)
-    guarded.client.rename_registered_model("m", "n")
-    for guarded.user in ("mia", "olu"):
-        refused(lambda: guarded.governor.approve("n", "1", "champion"), f"must not be its author, got '{guarded.user}'")
-
-
-def test_words_that_change_nothing_are_not_written(guard):
-    guarded = guard(approvals={"count": 1})
-    name, version = guarded.version()
-    guarded.user = "noor"
-    for withdraw in (True, False, False, True, True):
-        guarded.governor.approve(name, version, "champion", withdraw=withdraw)
-    assert guarded.actions(name) == ["approve", "withdraw"]
-
-
-def test_an_approval_is_of_the_evidence_that_was_looked_at(guard):
-    guarded = guard(approvals={"count": 1})
-    name, version = guarded.version()
-    guarded.user = "noor"
-    seen = guarded.governor.examine(name, version, "champion").examined.decision.evidence_sha256
-    source = Path(guarded.client.get_model_version(name, version).source.removeprefix("file://"))
-    guarded.world.evaluate(source, guarded_rows(seed=5))
-    refused(
-        lambda: guarded.governor.approve(name, version, "champion", evidence_sha256=seen),
-        "newer evidence",
-        "RESOURCE_CONFLICT",
-    )
-
-
-def test_nobody_approves_where_the_policy_asks_for_no_approval(guard):
-    guarded = guard()
-    name, version = guarded.version()
-    refused(lambda: guarded.governor.approve(name, version, "champion"), "one that the policy asks for")
-
-
-def test_a_withdrawn_approval_and_one_of_older_evidence_do_not_count(guard):
-    guarded = guard(approvals={"count": 1})
-    name, version = guarded.version()
-    guarded.user = "noor"
-    guarded.governor.approve(name, version, "champion")
-    guarded.governor.approve(name, version, "champion", withdraw=True)
-    refused(lambda: guarded.store.set_registered_model_alias(name, "champion", version), "inconclusive")
-    guarded.governor.approve(name, version, "champion")
-    source = guarded.client.get_model_version(name, version).source.removeprefix("file://")
-    guarded.world.evaluate(Path(source), guarded_rows(seed=5))
-    refused(lambda: guarded.store.set_registered_model_alias(name, "champion", version), "inconclusive")
 
 
 def test_of_two_promoters_one_wins_and_the_other_hears_of_it(guard, monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import warnings
 from collections import Counter
 
@@ -17,8 +16,6 @@ from registry_servers import ADMIN
 from .attempts._fleet import SURROUNDINGS, fleet
 from .attempts._site import BAD, GOOD, UNKNOWN
 from .attempts._target import Target
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture
@@ -184,35 +181,30 @@ def test_webhooks_are_made(sites, requested, monkeypatch, kind):
 
 
 @pytest.mark.parametrize("kind", ["guarded", pytest.param("people", marks=pytest.mark.slow)])
-def test_a_free_alias_is_set_in_mlflows_own_pages(sites, tmp_path, kind):
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
+def test_a_free_alias_is_set_in_mlflows_own_pages(browser, sites, tmp_path, kind):
     target = Target.on(sites(kind))
     credentials = {
         "username": SURROUNDINGS["MLFLOW_TRACKING_USERNAME"],
         "password": SURROUNDINGS["MLFLOW_TRACKING_PASSWORD"],
     }
     failed = []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        context = browser.new_context(viewport={"width": 1300, "height": 900}, http_credentials=credentials)
-        page = context.new_page()
-        page.set_default_timeout(120_000)
-        page.on("pageerror", lambda error: failed.append(str(error)))
-        page.on("response", lambda it: failed.append(f"{it.status} {it.url}") if it.status >= 500 else None)
-        page.goto(f"{target.site.uri}/#/models")
-        page.get_by_role("dialog").get_by_text("Try it now").click()  # MLflow greets whoever comes first
-        page.get_by_placeholder("Search register").fill(target.name)
-        page.keyboard.press("Enter")
-        page.get_by_role("link", name=target.name, exact=True).first.click()
-        _set_alias(page, BAD, "shadow")
-        page.get_by_role("dialog").wait_for(state="detached")
-        page.screenshot(path=tmp_path / "shadow.png")
-        _set_alias(page, UNKNOWN, "champion")
-        page.get_by_role("dialog").get_by_text("must have evidence").wait_for()
-        page.screenshot(path=tmp_path / "champion.png")
-        browser.close()
+    context = browser.new_context(viewport={"width": 1300, "height": 900}, http_credentials=credentials)
+    page = context.new_page()
+    page.set_default_timeout(120_000)
+    page.on("pageerror", lambda error: failed.append(str(error)))
+    page.on("response", lambda it: failed.append(f"{it.status} {it.url}") if it.status >= 500 else None)
+    page.goto(f"{target.site.uri}/#/models")
+    page.get_by_role("dialog").get_by_text("Try it now").click()  # MLflow greets whoever comes first
+    page.get_by_placeholder("Search register").fill(target.name)
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name=target.name, exact=True).first.click()
+    _set_alias(page, BAD, "shadow")
+    page.get_by_role("dialog").wait_for(state="detached")
+    page.screenshot(path=tmp_path / "shadow.png")
+    _set_alias(page, UNKNOWN, "champion")
+    page.get_by_role("dialog").get_by_text("must have evidence").wait_for()
+    page.screenshot(path=tmp_path / "champion.png")
+    context.close()
     assert failed == []
     assert (target.holder("shadow"), target.holder()) == (BAD, GOOD)
 

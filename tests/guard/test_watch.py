@@ -4,7 +4,7 @@ import pytest
 from mlflow.entities.model_registry import ModelVersionTag, RegisteredModelTag
 from mlflow.exceptions import MlflowException
 
-REFUSED = "PERMISSION_DENIED"
+from refusals import refused
 
 
 @pytest.fixture
@@ -13,12 +13,6 @@ def watched(guard):
     guarded = guard()
     guarded.name = guarded.world.register(guarded.world.model(), guarded.world.model())
     return guarded
-
-
-def refused(call, match):
-    with pytest.raises(MlflowException, match=match) as caught:
-        call()
-    assert caught.value.error_code == REFUSED
 
 
 def test_a_guarded_alias_is_set_by_the_governor_only(watched):

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from audit_story import make_story
 from mlflow_caliber.evidence import load_evidence
 from mlflow_caliber.gate.pack import audit_pack
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 
@@ -35,23 +30,19 @@ def address(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (500, "light"), (1200, "light")])
-def test_page_fits_and_is_silent(address, width, scheme):
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
+def test_page_fits_and_is_silent(browser, address, width, scheme):
     noise: list[str] = []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, offline=True)
-        page = context.new_page()
-        page.on("console", lambda message: noise.append(message.text))
-        page.on("pageerror", lambda error: noise.append(str(error)))
-        page.on("dialog", lambda dialog: noise.append(dialog.message))
-        page.on("request", lambda request: noise.append(request.url) if request.url != address else None)
-        page.goto(address)
-        scroll = page.evaluate("document.documentElement.scrollWidth")
-        headings = page.locator("h2").all_inner_texts()
-        text = page.inner_text("main")
-        browser.close()
+    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, offline=True)
+    page = context.new_page()
+    page.on("console", lambda message: noise.append(message.text))
+    page.on("pageerror", lambda error: noise.append(str(error)))
+    page.on("dialog", lambda dialog: noise.append(dialog.message))
+    page.on("request", lambda request: noise.append(request.url) if request.url != address else None)
+    page.goto(address)
+    scroll = page.evaluate("document.documentElement.scrollWidth")
+    headings = page.locator("h2").all_inner_texts()
+    text = page.inner_text("main")
+    context.close()
     assert noise == []
     assert scroll <= width
     assert headings[:3] == ["The decision, rule by rule", "The evidence", "Approvals, overrides, freezes"]

@@ -13,12 +13,12 @@ from mlflow_caliber._signing import Keyring
 from mlflow_caliber.evidence import Evidence, evidence_signer, find_all_evidence, load_evidence, short_digest
 from mlflow_caliber.exceptions import CaliberError, EvidenceError
 
-__all__ = ["Believer"]
+__all__ = ["EvidenceFinder"]
 
 _LOOKED_AT = 100
 
 
-class Believer:
+class EvidenceFinder:
     """
     Looks for evidence on a model.
 
