@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -240,6 +241,49 @@ def test_of_two_promoters_one_wins_and_the_other_hears_of_it(guard, monkeypatch)
     (won,) = set(answers) - set(lost)
     assert guarded.world.aliases(name) == {"champion": won}
     assert guarded.actions(name) == ["promote"]
+
+
+def test_an_alias_that_was_moved_around_the_guard_meanwhile_is_a_conflict(guard, monkeypatch):
+    guarded = guard()
+    name, version = guarded.version()
+    guarded.version(name=name)
+    move = guarded.governor._move
+
+    def late(case):
+        with guarded.store.engine.begin() as connection:  # somebody who holds the database's address
+            aliases = "INSERT INTO registered_model_aliases (workspace, name, alias, version) VALUES (?, ?, ?, ?)"
+            connection.exec_driver_sql(aliases, ("default", name, "champion", 2))
+        return move(case)
+
+    monkeypatch.setattr(guarded.governor, "_move", late)
+    refused(lambda: guarded.governor.promote(name, version, "champion"), "got version 2", "RESOURCE_CONFLICT")
+    assert guarded.world.aliases(name) == {"champion": "2"}
+
+
+def test_a_model_is_not_renamed_under_a_promotion(guard, monkeypatch):
+    guarded = guard()
+    name, version = guarded.version()
+    append, promoting, answers = guarded.ledger.append, threading.Event(), []
+
+    def slowly(connection, **what):
+        promoting.set()  # the ledger is locked, and nothing is committed
+        time.sleep(0.5)
+        return append(connection, **what)
+
+    def rename():
+        promoting.wait(30)
+        try:
+            answers.append(guarded.client.rename_registered_model(name, "other"))
+        except MlflowException as error:
+            answers.append(error)
+
+    monkeypatch.setattr(guarded.ledger, "append", slowly)
+    thread = threading.Thread(target=rename)
+    thread.start()
+    guarded.governor.promote(name, version, "champion")
+    thread.join(60)
+    assert "must hold no guarded alias" in str(answers[0])
+    assert guarded.world.aliases(name) == {"champion": "1"}
 
 
 def test_a_freeze_between_decision_and_move_wins(guard, monkeypatch):
