@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 FLOOR := .venv-floor
 PYTEST := $(BIN)/python -m pytest
+# In the order of the folders: what takes longest is not left for the end.
+IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 # No telemetry of MLflow's own from our tests and demos.
 export MLFLOW_DISABLE_TELEMETRY := true
 
@@ -37,7 +39,10 @@ demo-multiclass: $(VENV)/.demo ## Two versions of a digits classifier, told apar
 	$(BIN)/python examples/digits_two_versions.py
 
 test: check ## Lint, types, all quick tests
-	$(PYTEST) -n 2 --dist loadfile -m "not slow"
+	$(PYTEST) $(IN_TWO) -m "not slow and not system"
+
+test-system: $(VENV)/.dev ## Whole systems of real processes: guarded servers, browsers, kills
+	$(PYTEST) $(IN_TWO) -m "system and not slow"
 
 test-slow: $(VENV)/.dev ## Simulations and load tests
 	$(PYTEST) -m slow
@@ -45,7 +50,7 @@ test-slow: $(VENV)/.dev ## Simulations and load tests
 test-floor: ## The glue on the oldest supported MLflow, pandas 2 and scikit-learn
 	test -x $(FLOOR)/bin/uv || { $(PYTHON) -m venv $(FLOOR) && $(FLOOR)/bin/python -m pip install --quiet uv; }
 	$(FLOOR)/bin/uv pip install --quiet --compile-bytecode --python $(FLOOR)/bin/python -e '.[evaluate]' --group floor
-	$(FLOOR)/bin/python -m pytest -n 2 --dist loadfile -m "not slow" tests/flavor tests/evaluator tests/gate tests/model
+	$(FLOOR)/bin/python -m pytest $(IN_TWO) -m "not slow" tests/flavor tests/evaluator tests/gate tests/model
 
 check: $(VENV)/.dev ## Lint and types
 	$(BIN)/ruff check .

@@ -30,19 +30,41 @@ def isolated(tmp_path_factory):
         yield folder
 
 
-@pytest.fixture(autouse=True)
-def same_store_afterwards(isolated):
-    """Commands and tests point MLflow elsewhere; the next test must not find it there."""
-
-    def places():
-        mlflow = sys.modules.get("mlflow")
-        return (mlflow.get_tracking_uri(), mlflow.get_registry_uri()) if mlflow else None
-
-    before = places() or (os.environ["MLFLOW_TRACKING_URI"], os.environ["MLFLOW_REGISTRY_URI"])
+@pytest.fixture(scope="module", autouse=True)
+def nothing_of_other_modules(isolated):
+    """Each file of tests finds MLflow in the session's store, whatever the files before it pointed it at."""
+    home = (f"sqlite:///{isolated}/mlflow.db",) * 2 + (None,)
+    _point_at(home)
     yield
-    if places() not in (None, before):
-        sys.modules["mlflow"].set_tracking_uri(before[0])
-        sys.modules["mlflow"].set_registry_uri(before[1])
+    _point_at(home)
+
+
+@pytest.fixture(autouse=True)
+def same_store_afterwards(nothing_of_other_modules):
+    """Commands and tests point MLflow elsewhere; the next test must not find it there."""
+    home = _pointed_at()
+    yield
+    _point_at(home)
+
+
+def _pointed_at():
+    """The stores and the experiment in force."""
+    if mlflow := sys.modules.get("mlflow"):
+        return mlflow.get_tracking_uri(), mlflow.get_registry_uri(), mlflow.tracking.fluent._active_experiment_id
+    return os.environ["MLFLOW_TRACKING_URI"], os.environ["MLFLOW_REGISTRY_URI"], None
+
+
+def _point_at(places):
+    if (mlflow := sys.modules.get("mlflow")) is None or _pointed_at() == places:
+        return
+    tracking, registry, experiment = places
+    mlflow.set_tracking_uri(tracking)
+    mlflow.set_registry_uri(registry)
+    mlflow.tracking.fluent._active_experiment_id = experiment  # MLflow has no word for forgetting it
+    if experiment is None:
+        os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+    else:
+        os.environ["MLFLOW_EXPERIMENT_ID"] = experiment
 
 
 @pytest.fixture(scope="session")

@@ -57,11 +57,8 @@ def store(isolated):
         import mlflow
         import mlflow.sklearn
 
-    mlflow.set_tracking_uri(f"sqlite:///{isolated}/mlflow.db")
-    mlflow.set_registry_uri(f"sqlite:///{isolated}/mlflow.db")
-    location = (isolated / "evaluator").as_uri()
-    experiment = mlflow.create_experiment("evaluator", artifact_location=location)
-    mlflow.set_experiment(experiment_id=experiment)
+    client = mlflow.MlflowClient(f"sqlite:///{isolated}/mlflow.db")
+    experiment = client.create_experiment("evaluator", artifact_location=(isolated / "evaluator").as_uri())
     return SimpleNamespace(experiment=experiment, folder=isolated)
 
 

@@ -10,6 +10,8 @@ from .attempts._fleet import SURROUNDINGS, fleet
 from .attempts._site import GOOD
 from .attempts._target import Target
 
+pytestmark = pytest.mark.system
+
 KINDS = ("plain", "guarded", "people")
 ELSEWHERE = ("path", "body", "version spelling", "stage spelling", "tag", "replay", "prompt")
 """The kinds of which some are tried behind gunicorn, and behind a prefix, too."""

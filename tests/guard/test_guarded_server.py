@@ -12,6 +12,8 @@ from mlflow.exceptions import MlflowException
 
 from registry_servers import ADMIN, KEYS, PASSWORD, MlflowServer
 
+pytestmark = pytest.mark.system
+
 POLICY = """
 gate:
   targets:

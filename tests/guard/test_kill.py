@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks the processes that it kills")
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="forks the processes that it kills"),
+]
 
 _numbers = itertools.count()
 SUPPORT = Path(__file__).parents[1] / "support"
@@ -50,7 +53,7 @@ def start(parent):
     return int(parent.stdout.readline())
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.slow)])
 def test_a_killed_promotion_leaves_the_old_or_the_new_champion_with_its_entry(promoters, kills):
     guarded, name, parent = promoters
     chance, seen, entries = random.Random(0), set(), 0

@@ -17,6 +17,8 @@ from .attempts._fleet import SURROUNDINGS, fleet
 from .attempts._site import BAD, GOOD, UNKNOWN
 from .attempts._target import Target
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def sites(request, tmp_path_factory, monkeypatch):

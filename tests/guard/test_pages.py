@@ -11,6 +11,8 @@ from page_server import PageServer
 from registry_servers import ADMIN, PASSWORD
 from registry_world import make_rows
 
+pytestmark = pytest.mark.system
+
 POLICY = """
 gate:
   targets:

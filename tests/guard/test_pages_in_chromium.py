@@ -8,6 +8,8 @@ from page_server import fill
 from registry_servers import ADMIN, PASSWORD, MlflowServer
 from registry_world import make_rows
 
+pytestmark = pytest.mark.system
+
 POLICY = """
 gate:
   targets:
@@ -113,7 +115,15 @@ def test_approve_promote_refuse_and_read_the_trail(browser, server):
         assert [said for said in admin.noise if "403" not in said] == []
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark"), (1400, "light"), (1400, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (390, "light"),
+        (1400, "dark"),
+        pytest.param(390, "dark", marks=pytest.mark.slow),
+        pytest.param(1400, "light", marks=pytest.mark.slow),
+    ],
+)
 def test_pages_fit_and_are_silent(browser, server, width, scheme):
     with Reader(browser, server, ADMIN, viewport={"width": width, "height": 900}, color_scheme=scheme) as reader:
         for path in PAGES:

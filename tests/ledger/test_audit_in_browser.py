@@ -8,7 +8,10 @@ from audit_story import make_story
 from mlflow_caliber.evidence import load_evidence
 from mlflow_caliber.gate.pack import audit_pack
 
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
+]
 
 
 @pytest.fixture(scope="module")

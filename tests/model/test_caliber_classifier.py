@@ -28,7 +28,9 @@ from mlflow_caliber.calibrators import make_calibrator
 from mlflow_caliber.exceptions import InvalidInputError, OneClassError
 
 
-@pytest.mark.parametrize("method", ["auto", "isotonic", "sigmoid"])
+@pytest.mark.parametrize(
+    "method", ["auto", *(pytest.param(each, marks=pytest.mark.system) for each in ("isotonic", "sigmoid"))]
+)
 def test_scikit_learns_checks(method):
     """All of them, with no expected failures; skipped are those that need SCIPY_ARRAY_API."""
     checks = check_estimator(CaliberClassifier(method=method), on_fail=None, on_skip=None)

@@ -6,6 +6,8 @@ import pytest
 
 from mlflow_caliber.html import render_report
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module", params=["binary_report", "digits_report"])
 def address(request, tmp_path_factory, drift):

@@ -7,6 +7,8 @@ import pytest
 
 from mlflow_caliber.model import FRAME_COLUMNS
 
+pytestmark = pytest.mark.system
+
 ENCODINGS = {
     "dataframe_split": lambda rows: {"dataframe_split": rows.to_dict("split")},
     "dataframe_records": lambda rows: {"dataframe_records": rows.to_dict("records")},
