@@ -26,11 +26,15 @@ STRATA = (
     ),
     ("html",),
     ("plots",),
+    ("batches",),
     ("report", "model", "diagnosis"),
     ("abstain", "drift", "online"),
     ("calibrators", "metrics"),
     ("_pava",),
-    ("_cells",),
+    (
+        "_ahead",
+        "_cells",
+    ),
     ("_state",),
     ("_signing",),
     ("_validation",),
@@ -105,6 +109,13 @@ def test_libraries_stay_where_they_belong(room: str, file: Path) -> None:
         assert "mlflow" not in roots
     for library, owners in OWNERS.items():
         assert library not in roots or room in owners, f"{room} imports {library}"
+
+
+def test_a_report_of_files_starts_without_what_is_slow_to_load() -> None:
+    slow = ("scipy.stats", "scipy.signal", "sklearn", "mlflow")
+    code = f"import sys\nimport mlflow_caliber.batches\nprint(*(name for name in {slow!r} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_numerics_load_no_heavy_library() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
 
 from mlflow_caliber._validation import FloatArray
 
@@ -15,6 +14,8 @@ def capacity_threshold(confidence: FloatArray, rate: float, delta: float) -> flo
     or, with ties, lies lower. It exceeds `rate` with the chance that fewer than k of n draws fall below the
     `rate`-quantile: P(Binomial(n, rate) <= k - 1).
     """
+    from scipy import stats  # most of a second of loading, for one rule
+
     if rate >= 1.0:
         return 1.0
     k = np.arange(1, confidence.size + 1)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -94,6 +98,22 @@ def use_mlflow(tracking_uri: str | None, registry_uri: str | None) -> None:
         mlflow.set_registry_uri(registry_uri)
 
 
+def actor() -> str:
+    """Who types, for the audit trail."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        return "unknown"
+
+
+def told_to_stop() -> threading.Event:
+    """An event that is set when the process is told to end."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
 def emit(value: Mapping[str, Any], text: str, *, as_json: bool) -> None:
     """Print a result, for a program or for a person."""
     click.echo(json.dumps(value, allow_nan=False) if as_json else text)
@@ -107,29 +127,47 @@ def table(rows: list[tuple[str, ...]]) -> str:
     )
 
 
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[float], None] | None]:
+    """A bar on stderr to be told the share that is done, if there is somebody to look at it."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=1000, label=label, file=sys.stderr) as bar:
+        yield lambda share: bar.update(round(1000 * share) - bar.pos)
+
+
 def read_table(path: Path, text: Sequence[str] = ()) -> pd.DataFrame:
-    """A ``.parquet`` or ``.csv`` file as a frame; of a ``.csv``, the columns ``text`` stay as they are written."""
+    """A file of rows as a frame; of a ``.csv``, the columns ``text`` stay as they are written."""
     import pandas as pd
 
-    if path.suffix not in (".parquet", ".csv"):
-        raise click.BadParameter(f"DATA must be a .parquet or .csv file, got {path.name!r}.")
+    kind = path.suffix.lower()
+    if kind not in (".parquet", ".csv", ".arrow", ".feather"):
+        raise click.BadParameter(f"DATA must be a .parquet, .csv, .arrow or .feather file, got {path.name!r}.")
     try:
-        if path.suffix == ".csv":
+        if kind == ".csv":
             # A converter sees every cell as it stands: 0123, NA and an empty one stay what they are.
             frame = pd.read_csv(path, converters=dict.fromkeys(text, str))
         else:
-            frame = pd.read_parquet(path)
+            frame = pd.read_parquet(path) if kind == ".parquet" else pd.read_feather(path)
     except (ValueError, OSError) as error:
-        raise click.BadParameter(f"DATA must be a readable {path.suffix} file: {error}") from error
+        raise click.BadParameter(f"DATA must be a readable {kind} file: {error}") from error
     return frame
 
 
 def column(frame: pd.DataFrame, name: str, option: str) -> pd.Series[Any]:
     """A column of the data, or a sentence with the columns that there are."""
-    if name not in frame.columns:
-        known = ", ".join(map(str, frame.columns[:20]))
-        raise click.BadParameter(f"{option} must name a column of DATA, got {name!r}; there are {known}.")
+    check_column(frame.columns, name, option)
     return frame[name]
 
 
+def check_column(columns: Iterable[Any], name: str, option: str) -> None:
+    """Refuse the name of a column that there is not."""
+    there = list(map(str, columns))
+    if name not in there:
+        known = ", ".join(there[:20])
+        raise click.BadParameter(f"{option} must name a column of DATA, got {name!r}; there are {known}.")
+
+
 DATA = click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+DATA_OR_FOLDER = click.argument("data", type=click.Path(exists=True, path_type=Path))

@@ -2,6 +2,7 @@
 
 * :func:`drift_report` compares two frames, :func:`drift_from_profile` a frame with the stored :func:`feature_profile`
   of another. Both give one :class:`DriftReport` of :class:`ColumnDrift`.
+* :class:`DriftStatistics` are sums over the cells of a profile, which can be added, and give the same report.
 * :func:`estimate_performance` says what the probabilities promise about accuracy and AUC before labels have come, and
   whether the promise can be trusted.
 * :func:`evidently_report` writes the HTML report of Evidently, which is imported only there.
@@ -13,11 +14,13 @@ from mlflow_caliber.drift._methods import METHODS
 from mlflow_caliber.drift._native import drift_from_profile, drift_report
 from mlflow_caliber.drift._profile import feature_profile
 from mlflow_caliber.drift._report import ColumnDrift, DriftReport
+from mlflow_caliber.drift._statistics import DriftStatistics
 
 __all__ = [
     "METHODS",
     "ColumnDrift",
     "DriftReport",
+    "DriftStatistics",
     "PerformanceEstimate",
     "drift_from_profile",
     "drift_report",

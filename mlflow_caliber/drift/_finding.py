@@ -11,10 +11,10 @@ import numpy as np
 from mlflow_caliber.drift import _counts
 from mlflow_caliber.drift._columns import ORDERED, Levels, Rows, UnreadableColumnError
 from mlflow_caliber.drift._gap import Gap, RowGap
-from mlflow_caliber.drift._ladder import LadderGap
+from mlflow_caliber.drift._ladder import SumsGap, ValuesGap
 from mlflow_caliber.drift._methods import METHODS, Sides, deciding, shift_of, statistics_of
 from mlflow_caliber.drift._nulls import Draws, Null
-from mlflow_caliber.drift._profile import ColumnProfile
+from mlflow_caliber.drift._profile import ColumnProfile, ColumnSums
 from mlflow_caliber.drift._report import ColumnDrift
 
 
@@ -49,7 +49,7 @@ class Finding:
 def find(
     column: ColumnProfile,
     before: Rows | None,
-    now: Rows | Levels,
+    now: Rows | Levels | ColumnSums,
     methods: tuple[str, ...],
     min_rows: int,
     draws: Draws,
@@ -78,9 +78,10 @@ def find(
     )
 
 
-def _sides(column: ColumnProfile, before: Rows | None, now: Rows | Levels) -> tuple[list[str], Sides]:
+def _sides(column: ColumnProfile, before: Rows | None, now: Rows | Levels | ColumnSums) -> tuple[list[str], Sides]:
     """The cells that hold any row, by name, and the column on both sides."""
-    reference, current = column.cell_counts, column.count(now)
+    reference = column.cell_counts
+    current = now.cells if isinstance(now, ColumnSums) else column.count(now)
     keep = _counts.filled(reference, current)
     if keep.sum() < 2:
         constant = "Both sides hold one and the same value throughout."
@@ -93,10 +94,12 @@ def _sides(column: ColumnProfile, before: Rows | None, now: Rows | Levels) -> tu
     return names, Sides(column.kind, reference[keep], current[keep], gap, present, missing)
 
 
-def _gap(column: ColumnProfile, before: Rows | None, now: Rows | Levels) -> Gap | None:
+def _gap(column: ColumnProfile, before: Rows | None, now: Rows | Levels | ColumnSums) -> Gap | None:
+    if isinstance(now, ColumnSums):
+        return None if column.ladder is None or now.ladder is None else SumsGap(column.ladder, now.ladder)
     assert isinstance(now, Rows)
     if before is None:
-        return None if column.ladder is None else LadderGap(column.ladder, now.values)
+        return None if column.ladder is None else ValuesGap(column.ladder, now.values)
     if before.narrow or now.narrow:
         return RowGap(*(rows.values.astype(np.float32).astype(np.float64) for rows in (before, now)))
     return RowGap(before.values, now.values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,6 +57,11 @@ class Ladder:
         at = _cuts(values, edges)
         return cls(edges, tuple(np.diff(at).tolist()), _moments(values, at))
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The first and the last edge; of a ladder without edges 0, which is as good a point as any."""
+        return (self.edges[0], self.edges[-1]) if self.edges else (0.0, 0.0)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe state."""
         state: dict[str, Any] = {"edges": list(self.edges), "counts": list(self.counts)}
@@ -69,19 +75,65 @@ class Ladder:
 
 
 @dataclass(frozen=True)
-class LadderGap:
-    """The gap between a ladder and an ascending array that is not empty.
+class LadderSums:
+    """Current values in the cells of a ladder, added up; whatever order and parts they came in.
+
+    ``counts`` and ``sums`` have one entry a cell, ``sums`` of the distances from the ladder's first edge; ``squares``
+    are the sums of squared distances in the first and the last cell, from the first and the last edge.
+    """
+
+    counts: Ranks
+    sums: FloatArray
+    squares: FloatArray
+
+    @classmethod
+    def of(cls, ladder: Ladder, values: FloatArray) -> LadderSums:
+        """The sums of an ascending array."""
+        cuts = _cuts(values, ladder.edges)
+        first, last = ladder.ends
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = [np.square(values[: cuts[1]] - first).sum(), np.square(values[cuts[-2] :] - last).sum()]
+            return cls(np.diff(cuts), _sums(values - first, cuts), np.array(squares))
+
+    def plus(self, other: LadderSums) -> LadderSums:
+        """The values of both."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return LadderSums(self.counts + other.counts, self.sums + other.sums, self.squares + other.squares)
+
+    def around(self, ladder: Ladder, cell: int, centre: float) -> float:
+        """The sum of squared distances from a point, in the first cell (0) or the last (-1)."""
+        n, edge = float(self.counts[cell]), ladder.ends[cell]
+        distance = float(self.sums[cell]) - n * (edge - ladder.ends[0])
+        return max(0.0, float(self.squares[cell]) - 2.0 * (centre - edge) * distance + n * (centre - edge) ** 2)
+
+
+@dataclass(frozen=True)
+class LadderGap(ABC):
+    """The gap between a ladder and current values, of which there is one at least.
 
     It is seen at the edges, and its area as what the cells' counts and means leave: never more than the exact ones.
     """
 
     ladder: Ladder
-    current: FloatArray
+
+    @property
+    @abstractmethod
+    def _counts(self) -> Ranks:
+        """Current values by cell."""
+
+    @property
+    @abstractmethod
+    def _distances(self) -> FloatArray:
+        """The sum of their distances from the ladder's first edge, by cell."""
+
+    @abstractmethod
+    def _squares(self, cell: int, centre: float) -> float:
+        """The sum of squared distances from a point in the first or the last cell."""
 
     @property
     def sizes(self) -> tuple[int, int]:
         """Reference and current values."""
-        return sum(self.ladder.counts), self.current.size
+        return sum(self.ladder.counts), int(self._counts.sum())
 
     @property
     def sd(self) -> float:
@@ -105,33 +157,30 @@ class LadderGap:
 
     def ranks(self) -> Ranks:
         """Pooled ranks of the edges."""
-        return np.cumsum(self.ladder.counts)[:-1] + self._cuts[1:-1]
+        return np.cumsum(self.ladder.counts)[:-1] + np.cumsum(self._counts)[:-1]
 
     def pool(self) -> Pool:
         """Both sides in the ladder's cells."""
         assert self.ladder.moments is not None
-        origin, before, now = self.ladder.edges[0], np.array(self.ladder.counts), np.diff(self._cuts)
-        sums = before * (np.array(self.ladder.moments.means) - origin) + _sums(self.current - origin, self._cuts)
+        origin, before, now = self.ladder.edges[0], np.array(self.ladder.counts), self._counts
+        sums = before * (np.array(self.ladder.moments.means) - origin) + self._distances
         means = origin + sums / np.maximum(before + now, 1)
         spread = np.zeros(means.size)
-        for cell, rows in ((0, self.current[: self._cuts[1]]), (-1, self.current[self._cuts[-2] :])):
-            spread[cell] = self._spread(self.ladder.moments, cell, rows, means[cell])
+        for cell in (0, -1):
+            spread[cell] = self._spread(self.ladder.moments, cell, means[cell])
         return Pool(before + now, means, np.array(self.ladder.edges), spread)
 
-    def _spread(self, moments: Moments, cell: int, rows: FloatArray, centre: float) -> float:
+    def _spread(self, moments: Moments, cell: int, centre: float) -> float:
         """Standard deviation of both sides in the first or the last cell."""
         n = self.ladder.counts[cell]
         before = moments.spread[cell] ** 2 + (moments.means[cell] - centre) ** 2
-        return math.sqrt((n * before + float(np.square(rows - centre).sum())) / max(1, n + rows.size))
-
-    @cached_property
-    def _cuts(self) -> Ranks:
-        return _cuts(self.current, self.ladder.edges)
+        return math.sqrt((n * before + self._squares(cell, centre)) / max(1, n + int(self._counts[cell])))
 
     @cached_property
     def _heights(self) -> FloatArray:
         n, m = self.sizes
-        return np.asarray(np.cumsum(self.ladder.counts)[:-1] / n - self._cuts[1:-1] / m, dtype=np.float64)
+        now = np.cumsum(self._counts)[:-1]
+        return np.asarray(np.cumsum(self.ladder.counts)[:-1] / n - now / m, dtype=np.float64)
 
     @cached_property
     def _areas(self) -> FloatArray | None:
@@ -142,9 +191,51 @@ class LadderGap:
         means, edges = np.array(self.ladder.moments.means) - origin, np.array(self.ladder.edges) - origin
         low, high = np.insert(edges, 0, edges[0]), np.append(edges, edges[-1])
         with np.errstate(over="ignore", invalid="ignore"):
-            now = np.diff(self._cuts) * high - _sums(self.current - origin, self._cuts)
+            now = self._counts * high - self._distances
             between = np.insert(self._heights, 0, 0.0) * (high - low)
             return np.asarray(between + counts * (high - means) / n - now / m, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class ValuesGap(LadderGap):
+    """The gap to an ascending array."""
+
+    current: FloatArray
+
+    @cached_property
+    def _cuts(self) -> Ranks:
+        return _cuts(self.current, self.ladder.edges)
+
+    @cached_property
+    def _counts(self) -> Ranks:
+        return np.diff(self._cuts)
+
+    @cached_property
+    def _distances(self) -> FloatArray:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return _sums(self.current - self.ladder.ends[0], self._cuts)
+
+    def _squares(self, cell: int, centre: float) -> float:
+        rows = self.current[: self._cuts[1]] if cell == 0 else self.current[self._cuts[-2] :]
+        return float(np.square(rows - centre).sum())
+
+
+@dataclass(frozen=True)
+class SumsGap(LadderGap):
+    """The gap to values of which only the sums are at hand."""
+
+    current: LadderSums
+
+    @property
+    def _counts(self) -> Ranks:
+        return self.current.counts
+
+    @property
+    def _distances(self) -> FloatArray:
+        return self.current.sums
+
+    def _squares(self, cell: int, centre: float) -> float:
+        return self.current.around(self.ladder, cell, centre)
 
 
 def read_ladder(state: Mapping[str, Any], n: int, where: str) -> Ladder:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from mlflow_caliber._validation import check_at_least, check_choice, check_count, check_unit_interval
-from mlflow_caliber.drift._columns import UnreadableColumnError, named_columns, read_column
+from mlflow_caliber.drift._columns import Kind, Levels, Rows, UnreadableColumnError, named_columns, read_column
 from mlflow_caliber.drift._finding import Finding, find
 from mlflow_caliber.drift._methods import METHODS
 from mlflow_caliber.drift._nulls import Draws, benjamini_hochberg_level
-from mlflow_caliber.drift._profile import Known, known_from_frame, known_from_profile, read_profile
+from mlflow_caliber.drift._profile import ColumnSums, Known, known_from_frame, known_from_profile, read_profile
 from mlflow_caliber.drift._report import ColumnDrift, DriftReport
 from mlflow_caliber.exceptions import InvalidInputError
 
@@ -101,9 +102,9 @@ def drift_report(
     'wasserstein'
     """
     wanted = None if columns is None else list(columns)
-    test = _Test.checked(method, alpha, min_effect, min_rows, random_state)
+    test = Test.checked(method, alpha, min_effect, min_rows, random_state)
     known = known_from_frame(reference, wanted)
-    return _report(len(reference), known, current, wanted, test)
+    return report_of(len(reference), known, Current.of(current, wanted), wanted, test)
 
 
 def drift_from_profile(
@@ -155,12 +156,25 @@ def drift_from_profile(
     "Largest change: level '0' went from 10.0 % to 40.0 % of rows."
     """
     wanted = None if columns is None else list(columns)
-    test = _Test.checked(method, alpha, min_effect, min_rows, random_state)
+    test = Test.checked(method, alpha, min_effect, min_rows, random_state)
     stored = read_profile(profile)
-    return _report(stored.n, known_from_profile(stored, wanted), current, wanted, test)
+    return report_of(stored.n, known_from_profile(stored, wanted), Current.of(current, wanted), wanted, test)
 
 
-class _Test(NamedTuple):
+class Current(NamedTuple):
+    """Today's data: how many rows, and what gives a column as its kind is compared."""
+
+    n: int
+    columns: Mapping[str, Callable[[Kind], Rows | Levels | ColumnSums]]
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, columns: Iterable[str] | None) -> Current:
+        """The columns of a frame."""
+        series = named_columns(frame, "current", columns)
+        return cls(len(frame), {name: partial(read_column, column) for name, column in series.items()})
+
+
+class Test(NamedTuple):
     """How to judge, checked."""
 
     methods: tuple[str, ...]
@@ -170,7 +184,7 @@ class _Test(NamedTuple):
     draws: Draws
 
     @classmethod
-    def checked(cls, method: Any, alpha: Any, min_effect: Any, min_rows: Any, random_state: Any) -> _Test:
+    def checked(cls, method: Any, alpha: Any, min_effect: Any, min_rows: Any, random_state: Any) -> Test:
         names = [method] if isinstance(method, str) or not isinstance(method, Iterable) else list(method)
         return cls(
             methods=tuple(check_choice(name, "method", METHODS) for name in names),
@@ -181,41 +195,41 @@ class _Test(NamedTuple):
         )
 
 
-def _report(
-    n: int, reference: Iterable[Known], current: pd.DataFrame, columns: list[str] | None, test: _Test
+def report_of(
+    n: int, reference: Iterable[Known], current: Current, columns: list[str] | None, test: Test
 ) -> DriftReport:
-    series = named_columns(current, "current", columns)
+    """The report of current data against ``n`` rows of reference."""
     findings: list[Finding] = []
     skipped: dict[str, str] = {}
     tested: set[str] = set()
     for known in reference:
         try:
-            findings.append(_find(known, series, (n, len(current)), test))
+            findings.append(_find(known, current, (n, current.n), test))
             tested.add(known.name)
         except UnreadableColumnError as reason:
             skipped[known.name] = str(reason)
-    skipped |= {name: "It is not in the reference." for name in series if name not in tested | skipped.keys()}
+    skipped |= {name: "It is not in the reference." for name in current.columns if name not in tested | skipped.keys()}
     _check_found(columns, tested | skipped.keys())
     return DriftReport(
         columns=_judge(findings, test.alpha, test.min_effect),
         skipped=skipped,
         n_reference=n,
-        n_current=len(current),
+        n_current=current.n,
         alpha=test.alpha,
         min_effect=test.min_effect,
     )
 
 
-def _find(known: Known, series: Mapping[str, pd.Series[Any]], rows: tuple[int, int], test: _Test) -> Finding:
+def _find(known: Known, current: Current, rows: tuple[int, int], test: Test) -> Finding:
     if known.column is None:
         raise UnreadableColumnError(known.why)
-    if known.name not in series:
+    if known.name not in current.columns:
         raise UnreadableColumnError("It is not in the current data.")
     if min(rows) < test.min_rows:
         raise UnreadableColumnError(
             f"It takes at least {test.min_rows} rows on each side, got {rows[0]} in the reference and {rows[1]} now."
         )
-    now = read_column(series[known.name], known.column.kind)
+    now = current.columns[known.name](known.column.kind)
     return find(known.column, known.rows, now, test.methods, test.min_rows, test.draws)
 
 

@@ -31,7 +31,7 @@ from mlflow_caliber.drift._columns import (
     number_label,
     read_column,
 )
-from mlflow_caliber.drift._ladder import Ladder, cell_counts, edges_after, ends_at, read_ladder
+from mlflow_caliber.drift._ladder import Ladder, LadderSums, cell_counts, edges_after, ends_at, read_ladder
 from mlflow_caliber.drift._state import list_of, number, read_counts, read_edges, read_version, text, value_of
 from mlflow_caliber.exceptions import StateError
 
@@ -44,6 +44,19 @@ _MAX_LEVELS = 30  # keeps a profile small
 _MIN_CELL = 5  # rows a cell needs before the chi-square approximation is worth anything
 _MIN_SHARE = 0.01
 _IDENTIFIER_LEVELS = 100
+
+
+@dataclass(frozen=True)
+class ColumnSums:
+    """Current rows of a column by the cells of its profile, the missing values last, and by those of its ladder."""
+
+    cells: NDArray[np.int64]
+    ladder: LadderSums | None
+
+    def plus(self, other: ColumnSums) -> ColumnSums:
+        """The rows of both, by the cells of one and the same profile."""
+        both = self.ladder.plus(other.ladder) if self.ladder is not None and other.ladder is not None else None
+        return ColumnSums(self.cells + other.cells, both)
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,12 @@ class ColumnProfile:
         found = data.levels(self.kind) if isinstance(data, Rows) else data
         known = [found.counts[level] for level in self.levels or ()]
         return np.array([*known, found.counts.total() - sum(known), found.missing], dtype=np.int64)
+
+    def sums(self, data: Rows | Levels) -> ColumnSums:
+        """The same as what can be added to the sums of other rows."""
+        if not isinstance(data, Rows) or self.ladder is None:
+            return ColumnSums(self.count(data), None)
+        return ColumnSums(self.count(data), LadderSums.of(self.ladder, data.values))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe state."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from mlflow_caliber._cells import Cells, bin_sums_of_cells
+from mlflow_caliber._cells import Cells
 from mlflow_caliber._validation import FloatArray, check_choice, check_count, check_flag, check_unit_interval
 from mlflow_caliber.metrics import _corp, _selective
 from mlflow_caliber.metrics._calibration import STRATEGIES, Strategy
 from mlflow_caliber.metrics._corp import CorpCurve
 from mlflow_caliber.metrics._curves import ReliabilityCurve, curve_of_bins
 from mlflow_caliber.metrics._intervals import Interval
+from mlflow_caliber.metrics._noise import FEWEST_RESAMPLES
 from mlflow_caliber.metrics._readings import Measured, Reading, intervals, measure
 from mlflow_caliber.metrics._selective import RiskCoverageCurve
 from mlflow_caliber.metrics._shift import population_stability_index
@@ -23,6 +26,7 @@ class Readable:
     """Base of what holds a tally."""
 
     _tally: Tally
+    _last: Reading | None = None
 
     @property
     def n(self) -> int:
@@ -49,6 +53,7 @@ class Readable:
         threshold: float = 0.0,
         top_label: bool = False,
         random_state: int = 0,
+        only: Collection[str] | None = None,
     ) -> Measured:
         """Every metric of a reliability report that these rows allow.
 
@@ -65,6 +70,8 @@ class Readable:
             its confidence. Scores of the class probabilities (Brier score, log loss, AUC) are then left out.
         random_state : int, default=0
             Seed of the labels drawn for the noise floor.
+        only : collection of str, optional
+            The keys that are wanted; those that come out of the same computation come along, all others cost nothing.
 
         Returns
         -------
@@ -85,7 +92,7 @@ class Readable:
         >>> measured.not_computed
         {'roc_auc': 'roc_auc needs both classes, got only class 0 in 2 rows.'}
         """
-        return measure(self._reading(n_bins, strategy, threshold, top_label, random_state))
+        return measure(self._reading(n_bins, strategy, threshold, top_label, random_state), only)
 
     def metrics(
         self,
@@ -115,6 +122,8 @@ class Readable:
         top_label: bool = False,
         confidence: float = 0.95,
         random_state: int = 0,
+        only: Collection[str] | None = None,
+        n_resamples: int = 1000,
     ) -> dict[str, Interval]:
         """Confidence intervals of the metrics that sampling makes uncertain, by the methods of the metrics of rows.
 
@@ -126,6 +135,10 @@ class Readable:
             Level of the two-sided intervals, in (0, 1).
         random_state : int, default=0
             Seed of the resampling.
+        only : collection of str, optional
+            As for :meth:`measure`.
+        n_resamples : int, default=1000
+            Resamples for the interval of ``ece``, at least 50.
 
         Returns
         -------
@@ -144,13 +157,14 @@ class Readable:
         Interval(low=0.194, high=0.994)
         """
         level = check_unit_interval(confidence, "confidence", open_ends=True)
-        return intervals(self._reading(n_bins, strategy, threshold, top_label, random_state), level)
+        resamples = check_count(n_resamples, "n_resamples", minimum=FEWEST_RESAMPLES)
+        return intervals(self._reading(n_bins, strategy, threshold, top_label, random_state), level, only, resamples)
 
     def _reading(
         self, n_bins: int, strategy: Strategy, threshold: float, top_label: bool, random_state: int
     ) -> Reading:
         check_choice(strategy, "strategy", STRATEGIES)
-        return Reading(
+        reading = Reading(
             self._tally,
             check_count(n_bins, "n_bins"),
             strategy,
@@ -158,6 +172,13 @@ class Readable:
             check_flag(top_label, "top_label"),
             random_state,
         )
+        # Metrics, their intervals and curves are mostly asked for one after the other, and share most of the work.
+        last = self._last
+        if last is None or last.tally is not reading.tally or last.options != reading.options:
+            if last is not None:
+                reading.take_over(last)
+            self._last = last = reading
+        return last
 
     def reliability_curve(
         self, *, n_bins: int = 10, strategy: Strategy = "quantile", confidence: float = 0.95
@@ -172,8 +193,7 @@ class Readable:
         array([3, 3])
         """
         z = float(special.ndtri((1.0 + check_unit_interval(confidence, "confidence", open_ends=True)) / 2.0))
-        check_choice(strategy, "strategy", STRATEGIES)
-        return curve_of_bins(bin_sums_of_cells(self.cells(), check_count(n_bins, "n_bins"), strategy).bins, z, 1.0)
+        return curve_of_bins(self._reading(n_bins, strategy, 0.0, False, 0).sums.bins, z, 1.0)
 
     def corp_curve(self, *, confidence: float = 0.95, n_resamples: int = 200, random_state: int = 0) -> CorpCurve:
         """The reliability curve without bins; see :func:`mlflow_caliber.metrics.corp_curve`.
@@ -197,7 +217,7 @@ class Readable:
         >>> ScoreStatistics.from_rows([1, 0, 1], [0.9, 0.2, 0.4]).risk_coverage_curve().threshold
         array([0.9, 0.8, 0.6])
         """
-        return _selective.curve_of_groups(self._reading(1, "uniform", 0.0, top_label, 0).groups)
+        return _selective.curve_of_groups(self._reading(10, "quantile", 0.0, top_label, 0).groups)
 
     def histogram(self, n_bins: int = 100) -> NDArray[np.int64]:
         """Rows whose probability falls into each of so many equal parts of [0, 1]; only the last holds its upper end.

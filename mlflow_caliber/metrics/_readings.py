@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +32,13 @@ from mlflow_caliber.metrics._tests import score_test_of, spiegelhalter_of
 
 _RESAMPLES, _RESAMPLES_OF_AREAS = 1000, 500
 _Z95 = float(special.ndtri(0.95))
+_SHARES = ("coverage", "selective_risk", "abstain_rate", "accuracy")
+_AREAS = ("aurc", "e_aurc", "augrc")
+_SCORES = ("brier", "log_loss", "mcb", "dsc", "unc")
+# What a reading finds out, and what of it depends on nothing but the rows, on bins too, or on what an answer is.
+_OF_ANSWERS = ("answers", "groups")
+_OF_ROWS = ("cells", "pools", "ranking", *_OF_ANSWERS)
+_OF_BINS = ("sums", "equal_mass")
 
 Tasks = dict[tuple[str, ...], Callable[[], Any]]
 
@@ -53,6 +61,18 @@ class Reading:
     top_label: bool
     random_state: int
 
+    @property
+    def options(self) -> tuple[Any, ...]:
+        return (self.n_bins, self.strategy, self.threshold, self.top_label, self.random_state)
+
+    def take_over(self, other: Reading) -> None:
+        """Know already what another reading of the same rows has found out."""
+        shared = set(_OF_ROWS) if other.tally is self.tally else set()
+        shared |= set(_OF_BINS) if shared and other.options[:2] == self.options[:2] else set()
+        if other.top_label != self.top_label:
+            shared -= set(_OF_ANSWERS)
+        self.__dict__.update({name: found for name, found in other.__dict__.items() if name in shared})
+
     @cached_property
     def cells(self) -> Cells:
         return self.tally.cells()
@@ -60,6 +80,14 @@ class Reading:
     @cached_property
     def sums(self) -> BinSums:
         return bin_sums_of_cells(self.cells, self.n_bins, self.strategy)
+
+    @cached_property
+    def equal_mass(self) -> BinSums:
+        return self.sums if self.strategy == "quantile" else bin_sums_of_cells(self.cells, self.n_bins, "quantile")
+
+    @cached_property
+    def shares(self) -> dict[str, _Share]:
+        return _shares(self)
 
     @cached_property
     def pools(self) -> Pools:
@@ -91,11 +119,13 @@ class Reading:
         return float(self.tally.losses[index] / self.cells.weight.sum())
 
 
-def measure(reading: Reading) -> Measured:
-    """All metrics that the rows allow."""
+def measure(reading: Reading, only: Collection[str] | None = None) -> Measured:
+    """All metrics that the rows allow, or those that are asked for."""
     found = Measured({}, {})
     tasks = {**_calibration(reading), **_selective(reading)}
     for keys, compute in (tasks if reading.top_label else {**tasks, **_scores(reading)}).items():
+        if only is not None and not set(keys) & set(only):
+            continue
         try:
             result = compute()
         except InvalidInputError as error:
@@ -107,19 +137,24 @@ def measure(reading: Reading) -> Measured:
 
 def _calibration(reading: Reading) -> Tasks:
     cells, rng = reading.cells, np.random.default_rng(reading.random_state)
-    equal_mass = bin_sums_of_cells(cells, reading.n_bins, "quantile").bins
     gaps = (cells.value, cells.positive - cells.weight * cells.value, cells.weight_sq)
     return {
         ("ece",): lambda: error_of_bins(reading.sums.bins, "l1", debias=False),
-        ("ece_upper",): lambda: upper_bound_of_bins(equal_mass, _Z95),
+        ("ece_upper",): lambda: upper_bound_of_bins(reading.equal_mass.bins, _Z95),
         ("ece_null_mean", "ece_null_p95"): lambda: binned_error_null(reading.sums, _RESAMPLES, rng),
-        ("ece_l2_debiased",): lambda: error_of_bins(equal_mass, "l2", debias=True),
+        ("ece_l2_debiased",): lambda: error_of_bins(reading.equal_mass.bins, "l2", debias=True),
         ("smooth_ece",): lambda: smooth_error_of(
             [(cells.positive / cells.weight, cells.value, cells.weight)], float(cells.rows.sum())
         ),
-        ("spiegelhalter_z",): lambda: spiegelhalter_of(*gaps).statistic,
+        ("spiegelhalter_z",): lambda: _finite_z(spiegelhalter_of(*gaps).statistic),
         ("calibration_p",): lambda: score_test_of(*gaps).p_value,
     }
+
+
+def _finite_z(z: float) -> float:
+    if not math.isfinite(z):
+        raise InvalidInputError("spiegelhalter_z is infinite: what was stated to be impossible happened.")
+    return z
 
 
 def _scores(reading: Reading) -> Tasks:
@@ -133,7 +168,12 @@ def _scores(reading: Reading) -> Tasks:
 
 def _selective(reading: Reading) -> Tasks:
     tasks: Tasks = {("aurc", "e_aurc", "augrc"): lambda: areas(reading.groups)}
-    return tasks | {(key,): share.value for key, share in _shares(reading).items()}
+    keys = _SHARES if reading.top_label else (*_SHARES, "prevalence")
+    return tasks | {(key,): partial(_share_of, reading, key) for key in keys}
+
+
+def _share_of(reading: Reading, key: str) -> float:
+    return reading.shares[key].value()
 
 
 class _Share(NamedTuple):
@@ -176,16 +216,31 @@ def _shares(reading: Reading) -> dict[str, _Share]:
     return {share.what: share for share in shares}
 
 
-def intervals(reading: Reading, confidence: float) -> dict[str, Interval]:
+def intervals(
+    reading: Reading, confidence: float, only: Collection[str] | None = None, n_resamples: int = _RESAMPLES
+) -> dict[str, Interval]:
     """Two-sided intervals of the metrics that sampling makes uncertain; each holds its metric."""
-    values, seed = measure(reading).metrics, reading.random_state
-    found = {"ece": binned_error_interval(reading.sums, confidence, _RESAMPLES, seed)}
+    values, seed = measure(reading, only).metrics, reading.random_state
     answers = None if reading.tally.unweighted else reading.answers
-    found |= intervals_of_ranking(reading.groups, answers, confidence, _RESAMPLES_OF_AREAS, seed)
-    found |= {key: share.interval(confidence) for key, share in _shares(reading).items() if key in values}
+    tasks: list[tuple[tuple[str, ...], Callable[[], dict[str, Interval]]]] = [
+        (("ece",), lambda: {"ece": binned_error_interval(reading.sums, confidence, n_resamples, seed)}),
+        (_AREAS, lambda: intervals_of_ranking(reading.groups, answers, confidence, _RESAMPLES_OF_AREAS, seed)),
+        (
+            tuple(values),
+            lambda: {key: share.interval(confidence) for key, share in reading.shares.items() if key in values},
+        ),
+    ]
     if not reading.top_label:
-        found |= intervals_of_cells(reading.cells, confidence, seed)
+        tasks.append((_SCORES, lambda: intervals_of_cells(reading.cells, confidence, seed)))
     if "roc_auc" in values:
-        found["roc_auc"] = interval_of_ranking(reading.ranking, confidence)
+        tasks.append((("roc_auc",), lambda: {"roc_auc": interval_of_ranking(reading.ranking, confidence)}))
+    found: dict[str, Interval] = {}
+    for keys, compute in tasks:
+        if only is None or set(keys) & set(only):
+            found |= compute()
     # Of cells of the grid an interval is that of their mean scores, from which the metric itself may differ.
-    return {key: Interval(min(low, values[key]), max(high, values[key])) for key, (low, high) in found.items()}
+    return {
+        key: Interval(min(low, values[key]), max(high, values[key]))
+        for key, (low, high) in found.items()
+        if key in values
+    }

@@ -126,7 +126,9 @@ def _cells(groups: Groups, answers: Cells | None) -> _Cells:
     by_answer = (answers.positive, answers.weight - answers.positive)
     squared = (answers.positive_sq, answers.weight_sq - answers.positive_sq)
     sums, squares = (np.stack([np.bincount(index, w, size) for w in part]) for part in (by_answer, squared))
-    # Kish: so many rows of equal weight would be as uncertain. At least one where there is any.
+    # Kish: so many rows of equal weight would be as uncertain. At least one where there is any, and never more than
+    # there are: of weights that differ by many powers of ten, differences of sums of squares are all rounding.
+    squares = np.maximum(squares, sums * sums / np.maximum(np.bincount(index, answers.rows, size), 1.0))
     rows = np.where(sums > 0.0, np.maximum(sums * (sums / np.maximum(squares, _TINY)), 1.0), 0.0)
     return _Cells(rows, np.where(rows > 0.0, mass / np.maximum(rows, 1.0), mass.sum() / rows.sum()))
 

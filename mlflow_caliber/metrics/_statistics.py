@@ -240,6 +240,20 @@ class ScoreStatistics(Readable):
             raise InvalidInputError(f"other must be ScoreStatistics, got a {type(other).__name__}.")
         return self._of(self._tally.plus(other._tally))
 
+    def without_common_weight(self) -> Self:
+        """The same rows at a weight of one each, where all weigh the same; else these statistics.
+
+        Weights are relative, and measures of ranked answers take rows of equal weight one by one.
+
+        Examples
+        --------
+        >>> twice = ScoreStatistics.from_rows([0, 1, 1], [0.25, 0.5, 0.75], sample_weight=[2.0] * 3)
+        >>> twice.without_common_weight() == ScoreStatistics.from_rows([0, 1, 1], [0.25, 0.5, 0.75])
+        True
+        """
+        relative = self._tally.without_common_weight()
+        return self if relative is self._tally else self._of(relative)
+
     def __add__(self, other: object) -> Self:
         return self.merge(other) if isinstance(other, ScoreStatistics) else NotImplemented
 

@@ -26,6 +26,10 @@ SUMS = ("rows", "weight", "weight_sq", "positive", "positive_sq", "predicted")
 """Over the rows of a key: 1, w, w^2, w y, w^2 y and w p, the last one only where scores are not kept one by one."""
 
 
+# Sums of equal weights differ by their rounding.
+_SAME = 1e-11
+
+
 class Piece(NamedTuple):
     """Checked rows, all of positive weight; weights are None where each is one."""
 
@@ -68,6 +72,8 @@ class Tally:
 
     def in_order(self) -> Tally:
         """The same with increasing keys, equal ones as one."""
+        if np.all(self.keys[1:] > self.keys[:-1]):
+            return self
         order = np.argsort(self.keys, kind="stable")  # fast on a few runs that are in order already
         keys, sums = _merged(self.keys[order], self.sums[:, order])
         return replace(self, keys=keys, sums=sums)
@@ -88,6 +94,19 @@ class Tally:
                 return tally.plus(_by_cell(rest, self.limit, piece.weights is not None))
             tally = tally.plus(_by_score(piece, self.limit))
         return tally
+
+    def without_common_weight(self) -> Tally:
+        """The same rows at a weight of one each, where all weigh the same."""
+        rows, weight, weight_sq, positive = self.sums[:4]
+        if not rows.size or self.unweighted:
+            return self
+        common = float(weight.sum() / rows.sum())
+        alike = np.allclose(weight, common * rows, rtol=_SAME, atol=0.0)
+        if not (alike and np.allclose(weight_sq, common * common * rows, rtol=_SAME, atol=0.0)):
+            return self
+        counted = np.round(positive / common)
+        sums = np.vstack([rows, rows, rows, counted, counted, self.sums[5:] / common])
+        return replace(self, sums=sums, losses=self.losses / common)
 
     @property
     def unweighted(self) -> bool:
@@ -120,32 +139,45 @@ def _is_new(ordered: NDArray[Any]) -> NDArray[np.bool_]:
 def _by_score(piece: Piece, limit: int) -> Tally:
     keys = piece.p + 0.0  # -0.0 becomes a plain zero
     order = np.argsort(keys)
-    keys, sums = _merged(keys[order], np.stack(_columns(piece)[:-1])[:, order])
+    keys, sums = _merged(keys[order], np.stack(_columns(piece))[:, order])
     return Tally(limit, True, keys, _for_each_sum(sums), _losses(piece))
 
 
 def _by_cell(pieces: Iterable[Piece], limit: int, weighted: bool) -> Tally:
-    sums, losses = np.zeros((len(SUMS) if weighted else 3, N_CELLS)), np.zeros(2)
+    # A place for each cell and label: what is summed over the positives comes along with what is summed over all.
+    sums, losses = np.zeros((4 if weighted else 2, N_CELLS, 2)), np.zeros(2)
     for piece in pieces:
-        cells = cell_of(piece.p)
-        for i, column in enumerate(_columns(piece)):
-            sums[i] += np.bincount(cells, column, N_CELLS)
+        _add_by_place(sums, piece)
         losses += _losses(piece)
-    full = np.flatnonzero(sums[0])
-    return Tally(limit, False, full, _for_each_sum(sums[:, full]), losses)
+    full = np.flatnonzero(sums[0, :, 0] + sums[0, :, 1])
+    positive = sums[:, full, 1]
+    every = sums[:, full, 0] + positive
+    # Rows without weights have one sum for three.
+    *counts, predicted = every if weighted else every[[0, 0, 0, 1]]
+    of_positive = positive[1:3] if weighted else positive[[0, 0]]
+    return Tally(limit, False, full, np.stack([*counts, *of_positive, predicted]), losses)
+
+
+def _add_by_place(sums: FloatArray, piece: Piece) -> None:
+    """Add 1, w, w^2 and w p, or where rows have no weights 1 and p, to the place of each row."""
+    y, p, w = piece
+    place = cell_of(p)
+    place += place
+    place += y.astype(np.int32)
+    columns: list[Any] = [1.0, p] if w is None else [1.0, w, w * w, w * p]
+    for total, column in zip(sums, columns, strict=True):
+        np.add.at(total.reshape(-1), place, column)  # in place: bincount would fill a new array each time
 
 
 def _columns(piece: Piece) -> list[FloatArray]:
-    """What is summed over the rows: as in SUMS with weights, and without them rows, positive and predicted."""
-    y, p, w = piece
-    if w is None:
-        return [np.ones_like(y), y, p]
-    return [np.ones_like(y), w, w * w, w * y, w * w * y, w * p]
+    """What is summed over the rows of a score: as in SUMS with weights, and without them rows and positive."""
+    y, _, w = piece
+    return [np.ones_like(y), y] if w is None else [np.ones_like(y), w, w * w, w * y, w * w * y]
 
 
 def _for_each_sum(sums: FloatArray) -> FloatArray:
     """One row for each of SUMS, of which several are the same where rows have no weights."""
-    return sums if len(sums) > 3 else np.repeat(sums, [3, 2, 1][: len(sums)], axis=0)
+    return sums if len(sums) > 2 else np.repeat(sums, [3, 2], axis=0)
 
 
 def _losses(piece: Piece) -> FloatArray:
@@ -153,7 +185,11 @@ def _losses(piece: Piece) -> FloatArray:
     y, p, w = piece
     error = p - y
     # |1 - y - p| is the probability of what happened, to the last bit: p or 1 - p.
-    surprise = -np.log(np.maximum(np.abs(1.0 - y - p), SMALLEST_PROBABILITY))
+    surprise = 1.0 - y
+    surprise -= p
+    np.abs(surprise, out=surprise)
+    np.maximum(surprise, SMALLEST_PROBABILITY, out=surprise)
+    np.log(surprise, out=surprise)
     if w is None:
-        return np.array([error @ error, surprise.sum()])
-    return np.array([w @ (error * error), w @ surprise])
+        return np.array([error @ error, -surprise.sum()])
+    return np.array([w @ (error * error), -(w @ surprise)])

@@ -71,7 +71,15 @@ def report_from_statistics(
     names = check_class_names(classes, 2)
     level = check_unit_interval(confidence, "confidence", open_ends=True)
     settings = Settings(names, n_bins, strategy, policy, level, random_state)
-    after = _report(statistics, settings, segments or {})
+    segments = segments or {}
+    relative = statistics.without_common_weight()
+    if relative is not statistics:  # as of rows: equal weights say nothing
+        statistics, raw = relative, None if raw is None else raw.without_common_weight()
+        segments = {
+            column: {value: part.without_common_weight() for value, part in parts.items()}
+            for column, parts in segments.items()
+        }
+    after = _report(statistics, settings, segments)
     if raw is None:
         return after
     if raw.n != statistics.n:

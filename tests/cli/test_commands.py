@@ -1,5 +1,6 @@
 """The command as a whole, and the commands that need no registry."""
 
+import itertools
 import json
 import re
 import shlex
@@ -221,20 +222,61 @@ def test_report_scores_with_a_model(tmp_path):
     model = LogisticRegression().fit(X, y)
     mlflow.sklearn.save_model(model, tmp_path / "model", pip_requirements=["scikit-learn"])
     X.assign(left=y, w=1.0).to_parquet(tmp_path / "data.parquet")
-    result = run(
-        "report",
-        tmp_path / "data.parquet",
-        "--target",
-        "left",
-        "--weight",
-        "w",
-        "--model",
-        tmp_path / "model",
-        "--json",
-    )
-    assert result.exit_code == 0, result.output
+    options = ["--target", "left", "--weight", "w", "--model", tmp_path / "model", "--json"]
     expected = reliability_report(y == "yes", model.predict_proba(X)[:, 1], sample_weight=np.ones(200))
+    result = run("report", tmp_path / "data.parquet", *options)
+    assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["metrics"] == pytest.approx(expected.metrics)
+    in_batches = json.loads(run("report", tmp_path / "data.parquet", *options, "--in-memory-rows", 0).stdout)
+    assert in_batches["classes"] == ["no", "yes"]
+    for key in ("brier", "log_loss", "roc_auc", "ece"):
+        assert in_batches["metrics"][key] == pytest.approx(expected.metrics[key], rel=1e-9), key
+
+
+def test_a_bad_row_is_named_in_memory_and_in_batches(tmp_path):
+    for name, bad in (("a", 0.5), ("b", 1.5)):
+        (tmp_path / f"r={name}").mkdir()
+        frame = pd.DataFrame({"y": [0, 1] * 50, "p": [0.25] * 70 + [bad] + [0.5] * 29, "w": [1.0] * 100})
+        frame.to_parquet(tmp_path / f"r={name}" / "rows.parquet")
+    options = ["report", tmp_path, "--target", "y", "--proba", "p"]
+    for more in ((), ("--in-memory-rows", 0)):
+        result = run(*options, *more)
+        assert result.exit_code == 2
+        assert "r=b/rows.parquet, row 71: y_proba must lie in [0, 1], got a maximum of 1.5" in result.stderr
+    result = run(*options, "--segments", "w", "--segments", "w")
+    assert "--segments must name each column once, got w, w." in result.stderr
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_file_is_read_alike_in_memory_and_in_batches(tmp_path, classes):
+    """Cells of labels and segments are texts, as they are written: 007 is not 7, and a label may be "true"."""
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(classes), 300)
+    names = ["false", "true", "01"][:classes]
+    label = [rng.choice(names, p=row) for row in p]
+    frame = pd.DataFrame({"y": label, "region": rng.choice(["007", "7", "", "1.0"], 300)})
+    frame = frame.assign(**{f"p{k}": p[:, k] for k in range(classes)})
+    for day, rows in (("day=01", frame[:100]), ("day=2", frame[100:])):
+        (tmp_path / "data" / day).mkdir(parents=True)
+        rows.to_csv(tmp_path / "data" / day / "rows.csv", index=False)
+    options = ["--target", "y", "--segments", "region", "--segments", "day", "--json"]
+    options += [part for k in range(classes) for part in ("--proba", f"p{k}", "--class", names[k])]
+    in_memory = run("report", tmp_path / "data", *options)
+    assert in_memory.exit_code == 0, in_memory.output
+    told = json.loads(in_memory.stdout)
+    assert told["n"] == 300
+    assert {(each["column"], each["value"]) for each in told["segments"]} == {
+        *(("region", value) for value in ("007", "7", "(missing)", "1.0")),
+        *(("day", value) for value in ("1", "2")),
+    }
+    in_batches = run("report", tmp_path / "data", *options, "--in-memory-rows", 0)
+    if classes == 3:
+        assert "is measured in memory" in in_batches.stderr
+        return
+    batched = json.loads(in_batches.stdout)
+    assert batched["metrics"]["brier"] == pytest.approx(told["metrics"]["brier"], rel=1e-9)
+    sizes = [{(each["column"], each["value"]): each["n"] for each in found["segments"]} for found in (told, batched)]
+    assert sizes[0] == sizes[1]
 
 
 @pytest.mark.parametrize(
@@ -242,6 +284,7 @@ def test_report_scores_with_a_model(tmp_path):
     [
         (["--target", "y"], "Exactly one of --proba and --model must be given."),
         (["--target", "y", "--proba", "p", "--model", "m"], "Exactly one of --proba and --model"),
+        (["--target", "y", "--model", "m", "--class", "0"], "--raw and --class go with --proba"),
         (
             ["--target", "label", "--proba", "p"],
             "--target must name a column of DATA, got 'label'; there are y, p, raw",
@@ -250,7 +293,7 @@ def test_report_scores_with_a_model(tmp_path):
         (["--target", "y", "--proba", "p", "--segments", "area"], "--segments must name a column of DATA, got 'area'"),
         (
             ["--target", "region", "--proba", "p"],
-            "--target must hold only 0, 1, got 'north': name the labels with --class",
+            "data.csv, row 1: region must hold only 0, 1, got 'south': name the labels with --class",
         ),
         (["--target", "y", "--proba", "p", "--class", "0"], "--class must be given 2 times, got 1."),
         (["--target", "y", "--proba", "w"], "y_proba must lie in [0, 1], got a maximum of 3."),
@@ -274,6 +317,54 @@ def test_report_of_a_file_that_cannot_be_read(tmp_path, name, content):
     assert "DATA must be a" in result.stderr
 
 
+@pytest.mark.parametrize("kind", [".csv", ".parquet"])
+def test_report_of_more_rows_than_fit_in_memory(scored, tmp_path, kind):
+    for region, part in scored.groupby("region"):
+        (tmp_path / "data" / f"region={region}").mkdir(parents=True)
+        path = tmp_path / "data" / f"region={region}" / f"part{kind}"
+        rows = part.drop(columns="region").assign(y=part["y"].map({0: "stays", 1: "leaves"}))
+        rows.to_csv(path, index=False) if kind == ".csv" else rows.to_parquet(path, index=False)
+    options = ["--target", "y", "--proba", "p", "--raw", "raw", "--segments", "region", "--weight", "w"]
+    options += ["--class", "stays", "--class", "leaves", "--json"]
+    loaded, added = (
+        json.loads(run("report", tmp_path / "data", *options, "--in-memory-rows", limit).stdout) for limit in (400, 399)
+    )
+    drawn = {"ece_null_mean", "ece_null_p95"}
+    for key, value in loaded["metrics"].items():
+        assert added["metrics"][key] == pytest.approx(value, rel=0.2 if key in drawn else 1e-9), key
+    assert [(part["value"], part["n"]) for part in added["segments"]] == [("north", 200), ("south", 200)]
+    assert (loaded["n"], loaded["classes"]) == (added["n"], added["classes"]) == (400, ["stays", "leaves"])
+    assert (bool(loaded["change"]), bool(added["change"])) == (True, False)
+
+
+def test_report_says_where_scores_are_rounded(tmp_path):
+    rng = np.random.default_rng(1)
+    p = rng.random(20_000)
+    pd.DataFrame({"y": rng.random(20_000) < p, "p": p}).to_parquet(tmp_path / "data.parquet")
+    options = ["--target", "y", "--proba", "p", "--in-memory-rows", 1000]
+    result = run("report", tmp_path / "data.parquet", *options, "--output", tmp_path / "out")
+    assert "counted on a fine grid" in result.stdout
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["exact"] is False
+    assert "merged statistics" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_report_of_more_classes_stays_in_memory(tmp_path):
+    pd.DataFrame({"y": [0, 1, 2], "a": [0.5, 0.2, 0.1], "b": [0.3, 0.6, 0.1], "c": [0.2, 0.2, 0.8]}).to_csv(
+        tmp_path / "data.csv", index=False
+    )
+    options = [part for name in "abc" for part in ("--proba", name)]
+    result = run("report", tmp_path / "data.csv", "--target", "y", *options, "--in-memory-rows", 2)
+    assert result.exit_code == 2
+    assert "DATA of 3 classes is measured in memory" in re.sub(r"\s+", " ", result.stderr)
+
+
+def test_report_names_the_row_that_is_wrong(scored, tmp_path):
+    scored.assign(p=scored["p"].where(scored.index != 7)).to_csv(tmp_path / "data.csv", index=False)
+    result = run("report", tmp_path / "data.csv", "--target", "y", "--proba", "p", "--in-memory-rows", 10)
+    assert result.exit_code == 2
+    assert "data.csv, row 8: y_proba must be finite" in result.stderr
+
+
 def test_recalibrate_looks_at_the_data_before_mlflow(tmp_path, scored):
     scored.to_csv(tmp_path / "data.csv")
     result = run("recalibrate", "models:/churn/1", tmp_path / "data.csv", "--target", "outcome")
@@ -283,7 +374,7 @@ def test_recalibrate_looks_at_the_data_before_mlflow(tmp_path, scored):
 
 # --- doctor ----------------------------------------------------------------------------------------------------------
 
-SOUND = dict.fromkeys([*REQUIRED, *EXTRAS["evaluate"], *EXTRAS["evidently"]], "3.0.0")
+SOUND = dict.fromkeys([*REQUIRED, *itertools.chain.from_iterable(EXTRAS.values())], "3.0.0")
 
 
 def test_doctor_here():
