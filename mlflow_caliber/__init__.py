@@ -13,6 +13,7 @@ The rooms, from the numbers up (imports point down only):
 ``report``             :func:`reliability_report` -> :class:`ReliabilityReport`, the frozen result of one evaluation
 ``model``              :class:`CalibratedModel` = base model + calibrator + policy; :class:`CaliberClassifier`
 ``plots``, ``html``    the report, drawn
+``theme``              what all web pages share: colours, style, how elements are built
 ``scorers``            any MLflow model -> class probabilities
 ``evidence``           the report of one model version on one data set, bound to both by digests
 ``config``             ``caliber.yaml``, checked and described by one shape

@@ -24,7 +24,7 @@ STRATA = (
         "store",
         "ledger",
     ),
-    ("html",),
+    ("html", "theme"),
     ("plots",),
     ("batches",),
     ("report", "model", "diagnosis"),
@@ -38,10 +38,7 @@ STRATA = (
     ("_state",),
     ("_signing",),
     ("_validation",),
-    (
-        "exceptions",
-        "_version",
-    ),
+    ("exceptions", "_version", "_ids"),
 )
 LEVEL = {room: level for level, rooms in enumerate(STRATA) for room in rooms}
 

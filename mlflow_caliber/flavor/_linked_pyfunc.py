@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mlflow_caliber._ids import new_prediction_ids
 from mlflow_caliber._validation import FloatArray, row_count
-from mlflow_caliber.flavor._ids import new_prediction_ids
 from mlflow_caliber.flavor._load import CaliberPyfunc
 from mlflow_caliber.flavor._store_link import link_for
 from mlflow_caliber.model import CalibratedModel

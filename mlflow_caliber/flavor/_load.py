@@ -14,10 +14,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
+from mlflow_caliber._ids import new_prediction_ids
 from mlflow_caliber._validation import check_unit_interval, row_count
 from mlflow_caliber.abstain import AbstainPolicy
 from mlflow_caliber.exceptions import CaliberError, InvalidInputError, OptionalDependencyError, StateError
-from mlflow_caliber.flavor._ids import new_prediction_ids
 from mlflow_caliber.flavor._serving import in_scoring_server, speed_up_scoring_server
 from mlflow_caliber.flavor._signature import check_output_mode
 from mlflow_caliber.flavor._state import FLAVOR_NAME, FORMAT_VERSION, check_reference, read_state, revision_of

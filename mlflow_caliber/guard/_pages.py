@@ -31,6 +31,7 @@ from mlflow_caliber.guard._measured import Measured
 from mlflow_caliber.guard._overview import index, model
 from mlflow_caliber.guard._routes import Route, _view, add_route
 from mlflow_caliber.guard._words import moment, shown
+from mlflow_caliber.theme import static_folder
 
 __all__ = ["PAGES", "Page", "add_pages", "page_routes"]
 
@@ -206,7 +207,8 @@ def _rendered(desk: Desk, template: str, **content: Any) -> str:
 
 def _static_files() -> Iterator[tuple[str, bytes, str]]:
     """Each by a path of its own: behind basic-auth a path with a variable part asks for more than a login."""
-    for file in files(__package__).joinpath("static").iterdir():
+    own = files(__package__).joinpath("static")
+    for file in (*static_folder().iterdir(), *own.iterdir()):
         kind = _STATIC.get(file.name[file.name.rfind(".") :])
         if kind is not None:
             yield file.name, file.read_bytes(), kind

@@ -14,21 +14,9 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
-
-@dataclass(frozen=True)
-class Answer:
-    """What came back."""
-
-    status: int
-    text: str
-    headers: dict
-
-    @property
-    def json(self):
-        return json.loads(self.text)
+from answers import Answer
 
 
 class Guarded:

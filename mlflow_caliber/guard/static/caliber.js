@@ -1,4 +1,8 @@
-// What the pages share: asking the server, and building elements. Texts are put in as text, never as markup.
+// What the guard's pages share: asking the server. Texts are put in as text, never as markup.
+
+import { byId, el, typed } from "./elements.js";
+
+export { byId, el, facts, interval, number, signed, sure, typed } from "./elements.js";
 
 const SIGNS = { pass: "✓", passed: "✓", fail: "✕", failed: "✕", inconclusive: "?", overridden: "!" };
 const FLASH = "caliber-said";
@@ -6,35 +10,9 @@ const FLASH = "caliber-said";
 /** The body's data attributes: the server's base path and what the page is about. */
 export const page = document.body.dataset;
 
-export const byId = (id) => document.getElementById(id);
-
-/** An element with attributes and children; children that are no elements become text. */
-export function el(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (value !== null && value !== undefined) made.setAttribute(name, value);
-  }
-  made.append(...children.filter((child) => child !== null && child !== undefined && child !== ""));
-  return made;
-}
-
-/** A text that somebody typed: it keeps its direction to itself. */
-export const typed = (text) => el("bdi", {}, String(text));
-
 export const status = (kind) =>
   el("span", { class: `status ${Object.hasOwn(SIGNS, kind) ? kind : "other"}` },
     el("span", { "aria-hidden": "true" }, SIGNS[kind] ?? "·"), ` ${kind}`);
-
-export const number = (value) => (value === null || value === undefined ? "–" : Number(value).toFixed(4));
-
-export const signed = (value) => `${value > 0 ? "+" : value < 0 ? "−" : "±"}${Math.abs(value).toFixed(4)}`;
-
-export const interval = (low, high, write = number) => (low === null ? "–" : `${write(low)} to ${write(high)}`);
-
-/** A list of terms for a <dl class="facts">. */
-export function facts(list, pairs) {
-  list.replaceChildren(...pairs.filter((pair) => pair).flatMap(([term, ...said]) => [el("dt", {}, term), el("dd", {}, ...said)]));
-}
 
 export const address = (path, values) => `${page.base}${path}?${new URLSearchParams(values)}`;
 
@@ -85,19 +63,6 @@ export async function act(button, work) {
     buttons.forEach((each) => { each.disabled = false; });
     button.focus();
   }
-}
-
-/** Ask before something that cannot be taken back; resolves to whether the answer was yes. */
-export function sure(title, text, yes) {
-  const dialog = byId("sure");
-  byId("sure-title").textContent = title;
-  byId("sure-text").replaceChildren(typed(text));
-  byId("sure-yes").textContent = yes;
-  dialog.returnValue = "no";
-  dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
-  });
 }
 
 const left = sessionStorage.getItem(FLASH);

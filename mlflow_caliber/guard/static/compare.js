@@ -1,16 +1,9 @@
 // Two versions: beside each other, over one another, and in pairs where both were evaluated on the same data.
 
 import { address, byId, el, get, interval, number, page, signed, typed } from "./caliber.js";
+import { svg } from "./elements.js";
 
-const SVG = "http://www.w3.org/2000/svg";
 const SIDE = 320, EDGE = 40;
-
-function svg(tag, attributes, text) {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
 
 const x = (share) => EDGE + share * SIDE;
 const y = (share) => 10 + (1 - share) * SIDE;

@@ -4,7 +4,7 @@ import itertools
 import time
 import uuid
 
-from mlflow_caliber.flavor._ids import new_prediction_ids
+from mlflow_caliber._ids import new_prediction_ids
 
 
 def test_they_are_uuids_of_version_7_and_variant_10():
