@@ -21,6 +21,7 @@ The rooms, from the numbers up (imports point down only):
 ``evaluator``          MLflow's model evaluator ``caliber``
 ``gate``               policy and evidence -> decision; tags and aliases in the registry
 ``ledger``             who decided what: an append-only, hash-chained log in the registry's own database
+``store``, ``live``    what production says, kept; what is learned and watched from it, and reports of any length
 ``guard``              MLflow's server with a registry that refuses; entry point ``mlflow.app = caliber``
 ``cli``                the ``mlflow-caliber`` command
 =====================  ==========================================================================================

@@ -293,12 +293,7 @@ _COMPARISON = Keys(
         "metric": Choice("The metric, as MLflow names it; it must be one that can be better or worse.", _DIRECTED),
         "versus": _ALIAS,
         "max_regression": Number("By how much it may be worse. Negative: by how much it must be better."),
-        "confidence": Number(
-            "Of each one-sided bound on the paired difference (Brier score and log loss).",
-            above=0.5,
-            below=1.0,
-            default=0.95,
-        ),
+        "confidence": Number("Of each one-sided bound on the paired difference.", above=0.5, below=1.0, default=0.95),
         "segment": _SEGMENT,
         "min_rows": Count("With `segment`: smaller segments are passed over.", at_least=1),
         "sequential": Flag(
@@ -377,14 +372,10 @@ _LIVE = Keys(
         "drift_share": Number("The share of drifted features that is an alarm.", above=0.0, default=0.3),
         "silence_outcomes_days": Number("No outcome for longer is an alarm.", above=0.0, default=3.0),
         "silence_predictions_days": Number("No prediction for longer is an alarm.", above=0.0, default=1.0),
-        "silence_replicas_minutes": Number(
-            "Serving processes that all say nothing for longer are an alarm.", above=0.0, default=5.0
-        ),
+        "silence_replicas_minutes": Number("No word of any serving process for longer is one.", above=0.0, default=5.0),
         "lag_minutes": Number("What is recorded has to be learned within this time.", above=0.0, default=15.0),
         "cooldown_hours": Number("An alarm that stays open is told again after so long.", above=0.0, default=24.0),
-        "resolve_after_minutes": Number(
-            "An alarm is over when its cause was not seen for so long.", at_least=0.0, default=10.0
-        ),
+        "resolve_after_minutes": Number("An alarm without a cause for so long is over.", at_least=0.0, default=10.0),
         "monitor_every_seconds": Number("How often the monitor looks.", at_least=1.0, default=60.0),
         "alerts": _ALERTS,
     },
@@ -404,6 +395,14 @@ SHAPE = Keys(
             required=("targets",),
         ),
         "live": _LIVE,
+        "retention": Keys(
+            "How long the store keeps what: by default for ever.",
+            {
+                "raw_days": Number("Rows are deleted after so long; what they add up to stays.", above=0.0),
+                "hourly_days": Number("Rollups by hour are kept so long; days stay.", at_least=14.0),
+                "daily_days": Number("Rollups by day are kept so long; months stay.", at_least=62.0),
+            },
+        ),
     },
 )
 """The shape of ``caliber.yaml``: every key, its kind, its default and what it is for."""

@@ -3,11 +3,14 @@
 * CaliberError
   x InvalidInputError (ValueError)   an array, a parameter or a label that cannot be used
     + OneClassError                  both classes are needed and only one came
+    + ConflictError                  somebody was first, or the state of things forbids it
+    + NotFoundError                  what was named is not there
   x StateError (ValueError)          saved state (JSON) that cannot be read back
   x ConfigError (ValueError)         a configuration key or value that is not known
   x EvidenceError (ValueError)       evidence that is missing, stale, or about another model
   x OptionalDependencyError (RuntimeError)  an optional package that is missing or does not work
   x PromotionError (RuntimeError)    a promotion or rollback that was refused or overtaken
+  x ServiceError (RuntimeError)      the live service refused, or did not answer
   x SignatureError (ValueError)      a signature that is missing, of an unknown key, or of another content
   x StoreError (RuntimeError)        a store that is away, busy, or not a store
     + SchemaVersionError             a store of an older or newer schema
@@ -25,13 +28,16 @@ from typing import Any
 __all__ = [
     "CaliberError",
     "ConfigError",
+    "ConflictError",
     "EvidenceError",
     "InvalidInputError",
     "LeaseLostError",
+    "NotFoundError",
     "OneClassError",
     "OptionalDependencyError",
     "PromotionError",
     "SchemaVersionError",
+    "ServiceError",
     "SignatureError",
     "StateError",
     "StoreError",
@@ -49,6 +55,14 @@ class InvalidInputError(CaliberError, ValueError):
 
 class OneClassError(InvalidInputError):
     """Both classes are needed and only one came."""
+
+
+class ConflictError(InvalidInputError):
+    """Somebody was first, or the state of things forbids it."""
+
+
+class NotFoundError(InvalidInputError):
+    """What was named is not there."""
 
 
 class StateError(CaliberError, ValueError):
@@ -73,6 +87,14 @@ class PromotionError(CaliberError, RuntimeError):
     def __init__(self, message: str, decision: Any = None) -> None:
         super().__init__(message)
         self.decision = decision
+
+
+class ServiceError(CaliberError, RuntimeError):
+    """The live service refused, or did not answer; ``status`` is HTTP's, None when there was no answer."""
+
+    def __init__(self, status: int | None, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
 
 
 class SignatureError(CaliberError, ValueError):

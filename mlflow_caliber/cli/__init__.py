@@ -9,6 +9,7 @@ import click
 
 from mlflow_caliber._version import __version__
 from mlflow_caliber.cli._audit import audit
+from mlflow_caliber.cli._db import db
 from mlflow_caliber.cli._doctor import doctor
 from mlflow_caliber.cli._gate import gate, promote, rollback
 from mlflow_caliber.cli._governance import approve, expire, freeze, override, unfreeze, verify
@@ -39,6 +40,7 @@ def main() -> None:
 _COMMANDS = (
     *(report, gate, promote, rollback, approve, override, freeze, unfreeze, expire, verify, audit),
     *(recalibrate, worker, status, revision, outcomes, store, doctor),
+    *(db,),
 )
 for command in _COMMANDS:
     main.add_command(command)

@@ -12,7 +12,12 @@ from mlflow_caliber._version import __version__
 from mlflow_caliber.cli._common import PASSED, USAGE, Command, emit, table
 
 REQUIRED = ("mlflow-skinny", "numpy", "pandas", "scikit-learn", "scipy")
-EXTRAS = {"evaluate": ("mlflow", "matplotlib", "Jinja2", "pyarrow"), "evidently": ("evidently",)}
+EXTRAS = {
+    "evaluate": ("mlflow", "matplotlib", "Jinja2"),
+    "evidently": ("evidently",),
+    "live": ("SQLAlchemy", "alembic", "pyarrow"),
+    "postgres": ("psycopg",),
+}
 # What a base model may come from; shown when installed.
 BASES = ("skops", "xgboost", "xgboost-cpu", "lightgbm", "catboost")
 
@@ -83,8 +88,8 @@ def find_missing(versions: Mapping[str, str | None]) -> Iterator[str]:
 
     Examples
     --------
-    >>> list(find_missing({"mlflow": "3.17.2", "matplotlib": "3.10.0", "Jinja2": "3.1.6", "pyarrow": "25.0.1"}))
-    ["evidently is not installed: pip install 'mlflow-caliber[evidently]'"]
+    >>> next(find_missing({"mlflow": "3.17.2", "matplotlib": "3.10.0", "Jinja2": "3.1.6"}))
+    "evidently is not installed: pip install 'mlflow-caliber[evidently]'"
     """
     for extra, names in EXTRAS.items():
         absent = [name for name in names if versions.get(name) is None]

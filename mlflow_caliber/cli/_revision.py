@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Any
 
 import click
 
-from mlflow_caliber.cli._common import PASSED, Command, emit, mlflow_options, table, use_mlflow
+from mlflow_caliber.cli._common import PASSED, Command, actor, emit, mlflow_options, table, use_mlflow
 from mlflow_caliber.cli._store import at_time, open_store_at, stream_of, stream_options
 
 __all__ = ["revision"]
@@ -73,7 +72,7 @@ def show(*, number: int, store_uri: str | None, model: str, version: str | None,
 def pin(*, number: int, store_uri: str | None, model: str, version: str | None, as_json: bool) -> int:
     """Serve this revision, whatever is learned, until it is unpinned; 0 is the shipped calibrator."""
     with open_store_at(store_uri) as opened:
-        stream_of(opened, model, version).pin(number, _actor())
+        stream_of(opened, model, version).pin(number, actor())
     emit({"served": number, "pinned": True}, f"Revision {number} is pinned.", as_json=as_json)
     return PASSED
 
@@ -84,7 +83,7 @@ def unpin(*, store_uri: str | None, model: str, version: str | None, as_json: bo
     """Serve the newest revision again, and those that come."""
     with open_store_at(store_uri) as opened:
         stream = stream_of(opened, model, version)
-        stream.unpin(_actor())
+        stream.unpin(actor())
         stream.resolve_alarm("harm", "served")  # whoever lets go has seen it
         served = stream.current_number() or 0
     emit({"served": served, "pinned": False}, f"Revision {served} is served.", as_json=as_json)
@@ -96,7 +95,7 @@ def unpin(*, store_uri: str | None, model: str, version: str | None, as_json: bo
 def undo(*, store_uri: str | None, model: str, version: str | None, as_json: bool) -> int:
     """Serve the revision before the one that is served, and pin it."""
     with open_store_at(store_uri) as opened:
-        now = stream_of(opened, model, version).undo(_actor())
+        now = stream_of(opened, model, version).undo(actor())
     served = 0 if now is None else now.number
     emit({"served": served, "pinned": True}, f"Revision {served} is served, and pinned.", as_json=as_json)
     return PASSED
@@ -133,10 +132,3 @@ def save(
 
 def _without_map(found: Any) -> dict[str, Any]:
     return {name: value for name, value in vars(found).items() if name != "map"}
-
-
-def _actor() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user need not have a name
-        return "unknown"

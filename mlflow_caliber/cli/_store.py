@@ -1,4 +1,4 @@
-"""What the commands on a store share, and ``store`` itself: upgrade, import, export, compact."""
+"""What the commands on a store share, and ``store`` itself: import and export."""
 
 from __future__ import annotations
 
@@ -15,10 +15,18 @@ from mlflow_caliber.exceptions import ConfigError
 if TYPE_CHECKING:
     from mlflow_caliber.store import ImportReport, Receipt, Store, Stream
 
-__all__ = ["at_time", "open_store_at", "outcomes", "store", "store_option", "stream_of", "stream_options"]
+__all__ = [
+    "at_time",
+    "named_store",
+    "open_store_at",
+    "outcomes",
+    "store",
+    "store_option",
+    "stream_of",
+    "stream_options",
+]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-_DAY = 86_400.0
 
 
 def store_option(function: Function) -> Function:
@@ -35,13 +43,19 @@ def stream_options(function: Function) -> Function:
     return store_option(model(version(function)))
 
 
-def open_store_at(uri: str | None, *, create: bool = False) -> Store:
-    """The store, which has to be named."""
+def named_store(uri: str | None) -> str:
+    """The store's URI, which has to be given."""
     if uri is None:
         raise ConfigError("A store must be named by --store or MLFLOW_CALIBER_STORE_URI, got neither.")
+    return uri
+
+
+def open_store_at(uri: str | None, *, create: bool = False) -> Store:
+    """The store, which has to be named."""
+    named = named_store(uri)
     from mlflow_caliber.store import open_store
 
-    return open_store(uri, create=create)
+    return open_store(named, create=create)
 
 
 def stream_of(store: Store, model: str, version: str | None) -> Stream:
@@ -62,20 +76,7 @@ def at_time(seconds: float | None) -> str:
 
 @click.group()
 def store() -> None:
-    """Keep the store: upgrade its schema, move its log, make old days small."""
-
-
-@store.command(cls=Command, example="mlflow-caliber store upgrade --store sqlite:///caliber.db")
-@store_option
-def upgrade(*, store_uri: str | None, as_json: bool) -> int:
-    """Bring the store to the newest schema; a new database becomes a store."""
-    if store_uri is None:
-        raise ConfigError("A store must be named by --store or MLFLOW_CALIBER_STORE_URI, got neither.")
-    from mlflow_caliber.store import upgrade as to_newest
-
-    schema = to_newest(store_uri)
-    emit({"schema": schema}, f"The store has schema {schema}.", as_json=as_json)
-    return PASSED
+    """Move logs: into the store, and out of it."""
 
 
 @store.command("import", cls=Command, example="mlflow-caliber store import log.parquet --store sqlite:///caliber.db")
@@ -113,19 +114,6 @@ def export(*, file: Path, store_uri: str | None, model: str, version: str | None
 
         n = export_events(stream_of(opened, model, version), file)
     emit({"entries": n}, f"{n} entries in {file}.", as_json=as_json)
-    return PASSED
-
-
-@store.command(
-    cls=Command, example="mlflow-caliber store compact --store sqlite:///caliber.db --model churn --days 365"
-)
-@stream_options
-@click.option("--days", type=click.FloatRange(min=0.0), required=True, help="Rows older than this become statistics.")
-def compact(*, store_uri: str | None, model: str, version: str | None, days: float, as_json: bool) -> int:
-    """Replace old rows by statistics of their days, from which reports can still be made."""
-    with open_store_at(store_uri) as opened:
-        n = stream_of(opened, model, version).compact(time.time() - days * _DAY)
-    emit({"compacted": n}, f"{n} predictions became statistics of their days.", as_json=as_json)
     return PASSED
 
 

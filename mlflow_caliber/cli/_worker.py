@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -11,12 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mlflow_caliber.cli._common import PASSED, Command, emit
+from mlflow_caliber.cli._common import PASSED, Command, emit, told_to_stop
 from mlflow_caliber.cli._store import open_store_at, store_option
 from mlflow_caliber.exceptions import SchemaVersionError, StoreError
 
 if TYPE_CHECKING:
-    from mlflow_caliber.live import Monitor, Worker
+    from mlflow_caliber.live import Monitor, RetentionPolicy, Worker
     from mlflow_caliber.store import Store
 
 __all__ = ["worker"]
@@ -57,22 +56,25 @@ def worker(
     Learn from outcomes, and publish what was learned to every serving process.
 
     Any number of workers may run: each model is learned by one of them, and by another when that one dies. What goes
-    wrong is told as the section live of caliber.yaml says; without one, to the log.
+    wrong is told as the section live of caliber.yaml says; without one, to the log. The section retention says how
+    long the store keeps what; without one, for ever.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    stop = threading.Event() if once else _told_to_stop()
+    stop = threading.Event() if once else told_to_stop()
     with _reached(store_uri, stop, patience=0.0 if once else _STARTING) as store:
         from mlflow_caliber.live import (
             Monitor,
             MonitorSettings,
+            RetentionPolicy,
             Worker,
             WorkerSettings,
             live_section,
+            retention_section,
             sinks_from_dict,
         )
 
-        section = live_section(config)
+        section, policy = live_section(config), RetentionPolicy.from_dict(retention_section(config))
         settings = WorkerSettings(
             every_outcomes=every_outcomes,
             every_seconds=every_seconds,
@@ -83,7 +85,7 @@ def worker(
         working = Worker(store, settings)
         sinks = sinks_from_dict(section.get("alerts", {}))
         monitor = Monitor(store, MonitorSettings.from_dict(section), sinks, name=working.name)
-        entries = _drain(working, monitor) if once else _serve(working, monitor, stop)
+        entries = _drain(working, monitor) if once else _serve(working, monitor, policy, stop)
     emit({"entries": entries}, f"{entries} entries read.", as_json=as_json)
     return PASSED
 
@@ -95,13 +97,6 @@ def _drain(working: Worker, monitor: Monitor) -> int:
     working.close()
     monitor.turn()
     return entries
-
-
-def _told_to_stop() -> threading.Event:
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 def _reached(store_uri: str | None, stop: threading.Event, patience: float) -> Store:
@@ -118,9 +113,13 @@ def _reached(store_uri: str | None, stop: threading.Event, patience: float) -> S
             _logger.warning("Waiting for the store: %s", error)
 
 
-def _serve(working: Worker, monitor: Monitor, stop: threading.Event) -> int:
+def _serve(working: Worker, monitor: Monitor, policy: RetentionPolicy, stop: threading.Event) -> int:
+    from mlflow_caliber.live import run_retention
+
     # A thread of its own, as a receiver of alerts may be slow; a daemon, as learning has to stop at once when told to.
     watching = threading.Thread(target=monitor.run, args=(stop,), name="caliber-monitor", daemon=True)
+    pruning = (working.store, policy, stop)
+    threading.Thread(target=run_retention, args=pruning, name="caliber-retention", daemon=True).start()
     watching.start()
     entries = working.run(stop)
     watching.join(_PATIENCE)

@@ -4,6 +4,8 @@
   :class:`StreamLearner` is the pure part of it, a function of a log's entries.
 * :class:`Monitor` looks at every stream now and then: :func:`observe` reads, :func:`judge` finds what is wrong, and
   :class:`LogSink`, :class:`WebhookSink` and :class:`SlackSink` tell of it; :func:`verify_webhook` is for receivers.
+* :class:`Reports` answers how far a stream can be relied on, as fast for a million rows as for a thousand, from a
+  :class:`StreamSummary` that it keeps up with the log.
 """
 
 from mlflow_caliber.live._alerts import (
@@ -21,14 +23,24 @@ from mlflow_caliber.live._learner import Counts, Losses, Observed, Predicted, St
 from mlflow_caliber.live._monitor import Monitor
 from mlflow_caliber.live._observation import Observation
 from mlflow_caliber.live._observe import MANY_UNREAD, observe
+from mlflow_caliber.live._overview import STATES, advice_of
 from mlflow_caliber.live._profiles import ModelProfiles, Reference
-from mlflow_caliber.live._settings import MonitorSettings, live_section
+from mlflow_caliber.live._reports import DETAILS, LONG_WINDOWS, WINDOWS, Reports
+from mlflow_caliber.live._retention import Retained, RetentionPolicy, prune_rows, retain, run_retention
+from mlflow_caliber.live._settings import MonitorSettings, live_section, retention_section
+from mlflow_caliber.live._summary import StreamSummary
+from mlflow_caliber.live._tallies import SOURCES
 from mlflow_caliber.live._worker import Worker, WorkerSettings
 from mlflow_caliber.live._write_back import save_revision
 
 __all__ = [
+    "DETAILS",
+    "LONG_WINDOWS",
     "MANY_UNREAD",
     "MONITORED_KINDS",
+    "SOURCES",
+    "STATES",
+    "WINDOWS",
     "Counts",
     "DeliveryError",
     "Finding",
@@ -42,15 +54,24 @@ __all__ = [
     "Observed",
     "Predicted",
     "Reference",
+    "Reports",
+    "Retained",
+    "RetentionPolicy",
     "Sink",
     "SlackSink",
     "StreamLearner",
+    "StreamSummary",
     "WebhookSink",
     "Worker",
     "WorkerSettings",
+    "advice_of",
     "judge",
     "live_section",
     "observe",
+    "prune_rows",
+    "retain",
+    "retention_section",
+    "run_retention",
     "save_revision",
     "sinks_from_dict",
     "verify_webhook",

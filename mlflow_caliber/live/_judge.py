@@ -19,6 +19,8 @@ _DAY = 86_400.0
 # The alarm has already paid for being read after every outcome; the window only has to agree.
 _AGREES = 0.05
 _SHOWN = 5
+# Drift this many times beyond what is wanted is critical.
+_FAR = 1.5
 # What the store takes.
 _LONGEST_KEY, _LONGEST_SENTENCE = 200, 2_000
 
@@ -135,19 +137,36 @@ def _drift(seen: Observation, settings: MonitorSettings) -> Iterator[Finding]:
                 f"wanted below {column.threshold:.3g}. {column.note} Investigate the data; retrain if the change is to "
                 "stay."
             )
-            evidence = {"statistics": column.statistics, "threshold": column.threshold, "p_value": column.p_value}
-            yield Finding(kind="drift", key=column.column, severity="warning", sentence=sentence, evidence=evidence)
+            evidence = {
+                "score": column.statistic,
+                "threshold": column.threshold,
+                "statistics": column.statistics,
+                "p_value": column.p_value,
+            }
+            severity = _severity(column.statistic, column.threshold)
+            yield Finding(kind="drift", key=column.column, severity=severity, sentence=sentence, evidence=evidence)
     features = [column for column in report.columns if not column.column.startswith("score:")]
     drifted = [column for column in features if column.drifted]
     if drifted and len(drifted) >= settings.drift_share * len(features):
         names = ", ".join(column.column for column in sorted(drifted, key=lambda c: -c.jensen_shannon)[:_SHOWN])
+        have, are = ("has", "is") if len(drifted) == 1 else ("have", "are")
         sentence = (
-            f"{len(drifted)} of {len(features)} features have drifted from the model's reference, and less than "
-            f"{settings.drift_share:.0%} were wanted; the furthest are {names}. Investigate where they come from; "
+            f"{len(drifted)} of {len(features)} features {have} drifted from the model's reference, and less than "
+            f"{settings.drift_share:.0%} were wanted; the furthest {are} {names}. Investigate where they come from; "
             "retrain if the change is to stay."
         )
-        evidence = {"drifted": [column.column for column in drifted], "features": len(features)}
-        yield Finding(kind="drift", key="features", severity="warning", sentence=sentence, evidence=evidence)
+        evidence = {
+            "score": len(drifted) / len(features),
+            "threshold": settings.drift_share,
+            "drifted": [column.column for column in drifted],
+            "features": len(features),
+        }
+        severity = _severity(len(drifted), settings.drift_share * len(features))
+        yield Finding(kind="drift", key="features", severity=severity, sentence=sentence, evidence=evidence)
+
+
+def _severity(value: float, wanted_below: float) -> str:
+    return "critical" if value >= _FAR * wanted_below else "warning"
 
 
 # --- who says nothing -------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from mlflow_caliber.exceptions import CaliberError
 from mlflow_caliber.live._alerts import Notice, Sink
@@ -120,6 +121,7 @@ class Monitor:
                 self._tell("resolved", stream, replace(alarm, resolved_at=now))
         for alarm in after.values():
             self._tell_if_due(stream, alarm, now)
+        stream.save_observation(_kept(seen), at=now)
 
     def _is_ours(self, stream: Stream, now: float) -> bool:
         learner = None if self._name is None else stream.learner()
@@ -156,3 +158,10 @@ class Monitor:
 
     def _tell(self, event: str, stream: Stream, alarm: Alarm) -> None:
         self._outbox.add(Notice(event=event, model=stream.model, version=stream.version, alarm=alarm), stream)
+
+
+def _kept(seen: Observation) -> dict[str, Any]:
+    """What of an observation is kept for those who ask: all but the report, which they have from newer rows."""
+    content = seen.to_dict()
+    content["window"]["report"] = None
+    return content

@@ -47,7 +47,7 @@ def _load(stream: Stream) -> Reference:
         profile = load_model(uri).profile
     except Exception as error:  # a registry, a network and any model library
         _logger.info("No reference of %s: %s", uri, type(error).__name__)
-        return Reference(None, f"There is no drift: {uri} could not be loaded ({type(error).__name__}).")
+        return Reference(None, f"Drift is not known: {uri} could not be loaded ({type(error).__name__}).")
     if profile is None:
-        return Reference(None, f"There is no drift: {uri} was saved without a reference.")
+        return Reference(None, f"Drift is not known: {uri} was saved without a reference.")
     return Reference(profile)

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from mlflow_caliber.config import ENVIRONMENT_VARIABLE, FILE_NAME, check_section, find_config, read_config
 
-__all__ = ["MonitorSettings", "live_section"]
+__all__ = ["MonitorSettings", "live_section", "retention_section"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,16 @@ def live_section(path: str | Path | None = None) -> dict[str, Any]:
     ConfigError
         For a named file that is missing, and for one that cannot be read.
     """
+    return _section("live", path)
+
+
+def retention_section(path: str | Path | None = None) -> dict[str, Any]:
+    """The section ``retention``, like :func:`live_section`."""
+    return _section("retention", path)
+
+
+def _section(name: str, path: str | Path | None) -> dict[str, Any]:
     if path is None and ENVIRONMENT_VARIABLE not in os.environ and not Path(FILE_NAME).is_file():
         return {}
-    section: dict[str, Any] = read_config(find_config(path)).get("live", {})
+    section: dict[str, Any] = read_config(find_config(path)).get(name, {})
     return section

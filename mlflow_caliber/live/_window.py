@@ -141,19 +141,19 @@ def _drift(
     stream: Stream, rows: pd.DataFrame, profile: Mapping[str, Any] | None, note: str, settings: MonitorSettings
 ) -> tuple[DriftReport | None, str]:
     if profile is None:
-        return None, note or "There is no drift: no reference profile was given."
+        return None, note or "Drift is not known: no reference profile was given."
     if len(rows) < settings.min_rows:
-        sentence = f"There is no drift: the window holds {len(rows)} predictions, and {settings.min_rows} are needed."
+        sentence = f"Drift is not known: the window holds {len(rows)} predictions, and {settings.min_rows} are needed."
         return None, sentence
     frame = _profiled(stream, rows)
     known = {str(column.get("column")) for column in profile.get("columns", ())}
     shared = [name for name in frame.columns if name in known]
     if not shared:
-        return None, "There is no drift: the model's reference has none of the recorded features and scores."
+        return None, "Drift is not known: the model's reference has none of the recorded features and scores."
     try:
         return drift_from_profile(profile, frame, columns=shared, alpha=_ALPHA), ""
     except CaliberError as error:
-        return None, f"There is no drift: {error}"
+        return None, f"Drift is not known: {error}"
 
 
 def _profiled(stream: Stream, rows: pd.DataFrame) -> pd.DataFrame:

@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
-from mlflow_caliber._validation import check_choice
-from mlflow_caliber.exceptions import InvalidInputError
+from mlflow_caliber._validation import check_choice, check_count
+from mlflow_caliber.exceptions import InvalidInputError, NotFoundError
 from mlflow_caliber.store._base import StreamBase
 from mlflow_caliber.store._checks import check_json, check_name, check_stored_text, check_time
 from mlflow_caliber.store._record import locked_stream
@@ -103,6 +103,40 @@ class AlarmsPart(StreamBase):
         query = sa.select(alarms).where(alarms.c.stream_id == self._id, alarms.c.resolved_at.is_(None))
         with self._database.read() as connection:
             return tuple(_alarm(row) for row in connection.execute(query.order_by(alarms.c.id)).mappings())
+
+    def last_alarms(self, limit: int = 200) -> tuple[Alarm, ...]:
+        """The last alarms, resolved or not, the newest first.
+
+        Examples
+        --------
+        >>> from mlflow_caliber.store import open_store
+        >>> open_store("sqlite://").stream("churn", "1").last_alarms()
+        ()
+        """
+        query = sa.select(alarms).where(alarms.c.stream_id == self._id).order_by(alarms.c.id.desc())
+        with self._database.read() as connection:
+            rows = connection.execute(query.limit(check_count(limit, "limit"))).mappings()
+            return tuple(_alarm(row) for row in rows)
+
+    def close_alarm(self, alarm_id: int, actor: str) -> Alarm:
+        """Resolve an alarm as a person's decision, which the audit trail keeps; one that is resolved stays so.
+
+        Raises
+        ------
+        NotFoundError
+            If the stream has no such alarm.
+        """
+        this = (alarms.c.stream_id == self._id) & (alarms.c.id == alarm_id)
+        with self._database.write() as connection:
+            locked_stream(connection, self._id)
+            alarm = connection.execute(sa.select(alarms).where(this)).mappings().first()
+            if alarm is None:
+                raise NotFoundError(f"{self.subject} has no alarm {alarm_id!r}.")
+            if alarm["resolved_at"] is None:
+                connection.execute(sa.update(alarms).where(this).values(resolved_at=self._database.now(connection)))
+                what = {name: alarm[name] for name in ("id", "kind", "key", "severity")}
+                self._audit(connection, actor, "resolve_alarm", what)
+            return _alarm(connection.execute(sa.select(alarms).where(this)).mappings().one())
 
     def _open(self, kind: str, key: str) -> sa.ColumnElement[bool]:
         named = (alarms.c.stream_id == self._id) & (alarms.c.kind == kind) & (alarms.c.key == key)

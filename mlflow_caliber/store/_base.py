@@ -18,8 +18,9 @@ __all__ = ["AuditEntry", "StreamBase", "write_audit"]
 
 @dataclass(frozen=True, kw_only=True)
 class AuditEntry:
-    """Who did what to what, and when."""
+    """Who did what to what, and when; later acts have larger numbers."""
 
+    id: int
     at: float
     actor: str
     action: str
@@ -38,6 +39,7 @@ class StreamBase:
         version: str,
         classes: tuple[str, ...] | None,
         positive: str | None,
+        created_at: float,
     ) -> None:
         self._database = database
         self._id = stream_id
@@ -45,9 +47,15 @@ class StreamBase:
         self.version = version
         self.classes = classes
         self.positive = positive
+        self.created_at = created_at
 
     def __repr__(self) -> str:
         return f"Stream(model={self.model!r}, version={self.version!r})"
+
+    @property
+    def id(self) -> int:
+        """The stream's number in its store."""
+        return self._id
 
     @property
     def subject(self) -> str:

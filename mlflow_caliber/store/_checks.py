@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -34,10 +36,14 @@ _YEAR_9999 = 253_402_300_799.0
 _SHOWN = 80
 # Deeper than any features are, and far from where a reader of JSON gives up.
 _DEEPEST = 100
+# The largest float has 309 digits; Python and JSON write longer whole numbers.
+_DIGITS, _ENORMOUS = 308, re.compile("[0-9]{309}")
 
 
 def check_stored_text(value: Any, name: str, longest: int = MAX_TEXT) -> str:
     """A text that both databases can hold, of at most ``longest`` characters."""
+    if type(value) is str and len(value) <= longest and value.isascii() and "\0" not in value:
+        return value  # nearly all are, and millions come
     text = check_text(value, name)
     if len(text) > longest:
         raise InvalidInputError(f"{name} must have at most {longest} characters, got {len(text)}.")
@@ -61,6 +67,8 @@ def check_name(value: Any, name: str, longest: int = MAX_ID) -> str:
 
 def check_time(value: Any, name: str) -> float:
     """Seconds since 1970."""
+    if type(value) is float and 0.0 <= value <= _YEAR_9999:
+        return value
     try:
         seconds = check_number(value, name)
     except InvalidInputError:
@@ -74,6 +82,8 @@ def check_time(value: Any, name: str) -> float:
 
 def check_score(value: Any, name: str) -> float:
     """A number in [0, 1]."""
+    if type(value) is float and 0.0 <= value <= 1.0:
+        return value
     try:
         return check_unit_interval(value, name)
     except InvalidInputError:
@@ -135,6 +145,8 @@ def check_json(value: Any, name: str) -> Any:
     plain = json.loads(text)
     if text.count("[") + text.count("{") > _DEEPEST and _is_deep(plain):
         raise InvalidInputError(f"{name} must be nested at most {_DEEPEST} deep, got {shown(value)}.")
+    if len(text) >= _DIGITS and _ENORMOUS.search(text) and _is_enormous(plain):
+        raise InvalidInputError(f"{name} must hold numbers that a float can hold, got one of over {_DIGITS} digits.")
     return plain
 
 
@@ -178,6 +190,12 @@ def _is_deep(value: Any) -> bool:
             for item in (each.values() if isinstance(each, dict) else each)
         ]
     return bool(level)
+
+
+def _is_enormous(value: Any) -> bool:
+    if isinstance(value, (dict, list)):
+        return any(map(_is_enormous, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, int) and not -sys.float_info.max <= value <= sys.float_info.max
 
 
 def _plain(value: Any) -> Any:

@@ -107,10 +107,16 @@ class Database:
     def _faults_as_sentences(self) -> Iterator[None]:
         try:
             yield
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, self._driver_error) as error:
             raise StoreError(self._sentence(error)) from error
 
-    def _sentence(self, error: SQLAlchemyError) -> str:
+    @property
+    def _driver_error(self) -> type[Exception]:
+        """What the driver itself raises, where a statement goes to it directly."""
+        error: type[Exception] = self._engine.dialect.loaded_dbapi.Error
+        return error
+
+    def _sentence(self, error: Exception) -> str:
         what = str(error.orig if isinstance(error, DBAPIError) else error).strip()
         if any(sign in what for sign in _BUSY):
             return f"The store at {self.place} is busy: somebody else has held it for over {self._timeout:g} s."
@@ -214,4 +220,8 @@ def _set_sqlite(connection: Any, _: Any) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     # A writer takes the lock at once: a reader that turns into a writer later is refused when others wrote meanwhile.
     immediate = connection.get_execution_options().get("begin_immediate", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute("BEGIN IMMEDIATE" if immediate else "BEGIN")
+    finally:
+        cursor.close()

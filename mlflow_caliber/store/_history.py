@@ -1,7 +1,8 @@
-"""Old rows become statistics of their day."""
+"""Old rows are deleted: rollups have them, or they become statistics of their day."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,10 +12,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from mlflow_caliber._validation import check_count
-from mlflow_caliber.store._base import StreamBase
 from mlflow_caliber.store._checks import check_time
 from mlflow_caliber.store._record import chunks, locked_stream
-from mlflow_caliber.store._schema import history, learners, outcomes, predictions, reviews
+from mlflow_caliber.store._review_rows import begun_cases
+from mlflow_caliber.store._rollups import RollupHead, RollupsPart
+from mlflow_caliber.store._schema import history, learners, outcomes, predictions, review_answers, reviews
 
 if TYPE_CHECKING:
     from mlflow_caliber.metrics import ScoreStatistics
@@ -43,17 +45,20 @@ class HistoryDay:
     served: ScoreStatistics
 
 
-class HistoryPart(StreamBase):
+class HistoryPart(RollupsPart):
     """Retention."""
 
     def compact(self, before: float, *, batch: int = 5_000) -> int:
-        """Turn predictions recorded before that time, and their outcomes, into :meth:`history`, and delete them.
+        """Delete predictions recorded before that time, and their outcomes; what they add up to stays.
+
+        Where somebody adds up (``live.Reports``), it is in :meth:`rollups`, and only what is in them is deleted.
+        Else it becomes :meth:`history`.
 
         Where somebody learns, nothing is taken that the learner is not done with (``settled`` of its last
         :meth:`Lease.checkpoint`): it may have read a prediction and wait for the outcome. A prediction stays while it,
-        or an outcome of it, is younger or not settled. Outcomes of that age without a prediction are deleted, and so
-        are the reviews of deleted predictions. Ids that are gone are no longer known: sent again, they are recorded
-        again.
+        or an outcome of it, is younger or not settled, and while somebody is at its review or has begun it. Outcomes of
+        that age without a prediction are deleted, and so are the reviews of deleted predictions, also those that nobody
+        has touched. Ids that are gone are no longer known: sent again, they are recorded again.
 
         Parameters
         ----------
@@ -82,45 +87,70 @@ class HistoryPart(StreamBase):
         before, batch = check_time(before, "before"), check_count(batch, "batch")
         compacted, after = 0, 0
         while True:
+            begun = time.monotonic()
             with self._database.write() as connection:
-                locked_stream(connection, self._id)
-                learned = self._learned(connection)
-                old = self._old_predictions(connection, before, learned, after, batch)
-                gone = self._settled(connection, old, before, learned)
-                self._add_to_history(connection, gone)
-                self._delete(connection, [row for row, _ in gone])
+                positive = locked_stream(connection, self._id)["positive"]
+                rolled_up = self._locked_head(connection)
+                if rolled_up.position and rolled_up.about != positive:
+                    return compacted  # the rollups are of other classes, and will be made anew from the rows
+                done = self._done_with(connection, rolled_up)
+                old = self._old_predictions(connection, before, done, after, batch)
+                gone = self._settled(connection, old, before, done)
+                if not rolled_up.position:
+                    self._add_to_history(connection, gone)
+                gaps = self._delete(connection, [row for row, _ in gone])
+                is_last = len(old) < batch
+                gaps += self._delete_orphans(connection, before, done) if is_last else 0
+                pruned = rolled_up.pruned + (len(gone) if rolled_up.position else 0)
+                self._set_head(connection, pruned=pruned, gaps=rolled_up.gaps + gaps)
                 compacted += len(gone)
-                if len(old) < batch:
-                    self._delete_orphans(connection, before, learned)
+                if is_last:
                     return compacted
                 after = old[-1]["seq"]
+            # As long for others: SQLite has no queue, and whoever waits would find the lock taken again.
+            time.sleep(time.monotonic() - begun)
 
-    def history(self) -> tuple[HistoryDay, ...]:
-        """The compacted days, the oldest first."""
+    def history(self, since: str | None = None, until: str | None = None) -> tuple[HistoryDay, ...]:
+        """The compacted days, the oldest first: none of their rows is in the log, and none in the rollups.
+
+        Parameters
+        ----------
+        since, until : str, optional
+            Only days from the one on, and before the other.
+        """
         query = sa.select(history).where(history.c.stream_id == self._id).order_by(history.c.day)
+        if since is not None:
+            query = query.where(history.c.day >= since)
+        if until is not None:
+            query = query.where(history.c.day < until)
         with self._database.read() as connection:
             return tuple(_day(row) for row in connection.execute(query).mappings())
 
-    def _learned(self, connection: Connection) -> int | None:
-        """Up to where a learner is done with the log: nowhere, as long as it has not said; None without a learner."""
+    def _done_with(self, connection: Connection, rolled_up: RollupHead) -> int | None:
+        """Up to where everybody is done with the log; None where nobody reads it.
+
+        A learner that has not said is done with nothing.
+        """
         query = sa.select(learners.c.settled).where(learners.c.stream_id == self._id)
         row = connection.execute(query).first()
-        return None if row is None else row.settled or 0
+        ends = [] if row is None else [row.settled or 0]
+        ends += [rolled_up.position] if rolled_up.position else []
+        return min(ends, default=None)
 
     def _old_predictions(
-        self, connection: Connection, before: float, learned: int | None, after: int, limit: int
+        self, connection: Connection, before: float, done: int | None, after: int, limit: int
     ) -> Sequence[RowMapping]:
         names = ("seq", "prediction_id", "predicted_at", "prediction", *_SCORES.values())
         old = [predictions.c.stream_id == self._id, predictions.c.seq > after, predictions.c.recorded_at < before]
-        if learned is not None:
-            old.append(predictions.c.seq <= learned)
+        if done is not None:
+            old.append(predictions.c.seq <= done)
         query = sa.select(*(predictions.c[name] for name in names)).where(*old)
         return connection.execute(query.order_by(predictions.c.seq).limit(limit)).mappings().all()
 
     def _settled(
-        self, connection: Connection, rows: Sequence[RowMapping], before: float, learned: int | None
+        self, connection: Connection, rows: Sequence[RowMapping], before: float, done: int | None
     ) -> list[tuple[RowMapping, str | None]]:
-        """The predictions of which nothing is young or unlearned, with their last outcomes."""
+        """The predictions of which nothing is young, unlearned or in somebody's hands, with their last outcomes."""
         last: dict[str, str] = {}
         busy: set[str] = set()
         for ids in chunks(row["prediction_id"] for row in rows):
@@ -128,8 +158,11 @@ class HistoryPart(StreamBase):
             found = connection.execute(sa.select(outcomes).where(of_these)).mappings()
             for row in sorted(found, key=lambda row: row["seq"]):
                 last[row["prediction_id"]] = row["outcome"]
-                if row["recorded_at"] >= before or (learned is not None and row["seq"] > learned):
+                if row["recorded_at"] >= before or (done is not None and row["seq"] > done):
                     busy.add(row["prediction_id"])
+            here = (reviews.c.stream_id == self._id) & reviews.c.prediction_id.in_(ids)
+            begun = sa.select(reviews.c.prediction_id).where(here, begun_cases(self._database.now(connection)))
+            busy.update(connection.execute(begun).scalars())
         return [(row, last.get(row["prediction_id"])) for row in rows if row["prediction_id"] not in busy]
 
     def _add_to_history(self, connection: Connection, rows: Iterable[tuple[RowMapping, str | None]]) -> None:
@@ -163,18 +196,22 @@ class HistoryPart(StreamBase):
             summed[name] = (new + ScoreStatistics.from_dict(before[name]) if before else new).to_dict()
         return summed
 
-    def _delete(self, connection: Connection, rows: Sequence[RowMapping]) -> None:
+    def _delete(self, connection: Connection, rows: Sequence[RowMapping]) -> int:
+        """Delete predictions and what hangs on them; how many entries of the log that were."""
+        entries = 0
         for ids in chunks(row["prediction_id"] for row in rows):
-            for table in (predictions, outcomes, reviews):
+            for table in (predictions, outcomes, reviews, review_answers):
                 gone = (table.c.stream_id == self._id) & table.c.prediction_id.in_(ids)
-                connection.execute(sa.delete(table).where(gone))
+                deleted = connection.execute(sa.delete(table).where(gone)).rowcount
+                entries += deleted if table in (predictions, outcomes) else 0
+        return entries
 
-    def _delete_orphans(self, connection: Connection, before: float, learned: int | None) -> None:
+    def _delete_orphans(self, connection: Connection, before: float, done: int | None) -> int:
         same = (predictions.c.stream_id == self._id) & (predictions.c.prediction_id == outcomes.c.prediction_id)
         orphans = [outcomes.c.stream_id == self._id, outcomes.c.recorded_at < before, ~sa.exists().where(same)]
-        if learned is not None:
-            orphans.append(outcomes.c.seq <= learned)
-        connection.execute(sa.delete(outcomes).where(*orphans))
+        if done is not None:
+            orphans.append(outcomes.c.seq <= done)
+        return connection.execute(sa.delete(outcomes).where(*orphans)).rowcount
 
 
 def _day(row: RowMapping) -> HistoryDay:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -13,15 +13,15 @@ from mlflow_caliber.exceptions import InvalidInputError
 from mlflow_caliber.store._base import StreamBase
 from mlflow_caliber.store._record import record
 from mlflow_caliber.store._rows import OUTCOME_FIELDS, PREDICTION_FIELDS, as_outcome, as_prediction
-from mlflow_caliber.store._schema import history, outcomes, predictions, refused, streams
+from mlflow_caliber.store._schema import history, outcomes, predictions, refused, rollup_heads, streams
 from mlflow_caliber.store._values import LogEntry, Outcome, Prediction, Receipt, Refusal, StreamCounts
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LogPart"]
+__all__ = ["ROW_COLUMNS", "LogPart", "check_kinds", "last_outcome"]
 
-_ROW_COLUMNS = (
+ROW_COLUMNS = (
     *(predictions.c[name] for name in ("seq", "recorded_at", *PREDICTION_FIELDS)),
     *(outcomes.c[name] for name in ("outcome", "observed_at", "source")),
 )
@@ -31,7 +31,7 @@ class LogPart(StreamBase):
     """Recording and reading."""
 
     def record(self, events: Sequence[Prediction | Outcome]) -> Receipt:
-        """Append predictions and outcomes in the order given, in one transaction.
+        """Append predictions and outcomes in the order given, in one transaction; :meth:`Store.record` takes several.
 
         Parameters
         ----------
@@ -142,14 +142,14 @@ class LogPart(StreamBase):
             wanted.append(predictions.c.recorded_at >= since)
         if until is not None:
             wanted.append(predictions.c.recorded_at < until)
-        query = sa.select(*_ROW_COLUMNS).select_from(predictions.outerjoin(outcomes, _last_outcome())).where(*wanted)
+        query = sa.select(*ROW_COLUMNS).select_from(predictions.outerjoin(outcomes, last_outcome())).where(*wanted)
         if limit is not None:
             query = query.limit(check_count(limit, "limit"))
         with self._database.read() as connection:
             found = [tuple(row) for row in connection.execute(query.order_by(predictions.c.seq.desc()))]
-        names = [column.name for column in _ROW_COLUMNS]
+        names = [column.name for column in ROW_COLUMNS]
         table = pd.DataFrame(found[::-1], columns=names, dtype=object)
-        return table.astype({column.name: _DTYPES.get(str(column.type), "object") for column in _ROW_COLUMNS})
+        return table.astype({column.name: _DTYPES.get(str(column.type), "object") for column in ROW_COLUMNS})
 
     def counts(self) -> StreamCounts:
         """How much the stream holds; reads all of it.
@@ -173,6 +173,8 @@ class LogPart(StreamBase):
         }
         ids = sa.select(sa.func.count(happened.c.prediction_id.distinct())).where(of_happened).scalar_subquery()
         compacted = sa.select(sa.func.coalesce(sa.func.sum(history.c.n), 0)).where(history.c.stream_id == self._id)
+        pruned = sa.select(sa.func.coalesce(sa.func.sum(rollup_heads.c.pruned), 0))
+        pruned = pruned.where(rollup_heads.c.stream_id == self._id)
         last_said = sa.select(sa.func.max(said.c.recorded_at)).where(of_said).scalar_subquery()
         last_happened = (
             sa.select(happened.c.recorded_at).where(of_happened).order_by(happened.c.seq.desc()).limit(1)
@@ -180,7 +182,7 @@ class LogPart(StreamBase):
         query = sa.select(
             *(count.label(name) for name, count in counted.items()),
             (counted["outcomes"] - ids).label("corrections"),
-            compacted.scalar_subquery().label("compacted"),
+            (compacted.scalar_subquery() + pruned.scalar_subquery()).label("compacted"),
             last_said.label("last_prediction_at"),
             last_happened.label("last_outcome_at"),
         )
@@ -205,10 +207,7 @@ class LogPart(StreamBase):
         return tuple((Refusal(row["kind"], row["prediction_id"], row["sentence"]), row["content"]) for row in rows)
 
     def _record(self, events: Sequence[Any], kinds: tuple[type, ...]) -> Receipt:
-        for event in events:
-            if not isinstance(event, kinds):
-                wanted = " or ".join(kind.__name__ for kind in kinds)
-                raise InvalidInputError(f"Each row must be a {wanted}, got a {type(event).__name__}.")
+        check_kinds(events, kinds)
         if not events:
             return Receipt()
         with self._database.write() as connection:
@@ -221,10 +220,21 @@ class LogPart(StreamBase):
         return connection.execute(query.where(behind).order_by(table.c.seq).limit(limit)).mappings().all()
 
 
+def check_kinds(events: Iterable[Any], kinds: tuple[type, ...] = (Prediction, Outcome)) -> None:
+    """Refuse what is no event."""
+    for event in events:
+        if isinstance(event, tuple):
+            check_kinds(event, kinds)
+        elif not isinstance(event, kinds):
+            wanted = " or ".join(kind.__name__ for kind in kinds)
+            raise InvalidInputError(f"Each row must be a {wanted}, got a {type(event).__name__}.")
+
+
 _DTYPES = {"BIGINT": "int64", "DOUBLE": "float64", "BOOLEAN": "bool"}
 
 
-def _last_outcome() -> sa.ColumnElement[bool]:
+def last_outcome() -> sa.ColumnElement[bool]:
+    """Joins to a prediction the outcome that holds."""
     later = outcomes.alias()
     same = (later.c.stream_id == predictions.c.stream_id) & (later.c.prediction_id == predictions.c.prediction_id)
     last = sa.select(sa.func.max(later.c.seq)).where(same).correlate(predictions).scalar_subquery()

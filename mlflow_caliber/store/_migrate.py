@@ -45,7 +45,7 @@ def upgrade(uri: str) -> str:
     Examples
     --------
     >>> upgrade("sqlite://")
-    '0002'
+    '0004'
     """
     with closing(_opened(uri)) as database:
         _migrate(database, lambda connection: _upgrade_here(database, connection))
@@ -71,7 +71,7 @@ def downgrade(uri: str, revision: str) -> str:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     uri = f"sqlite:///{folder}/caliber.db"
     ...     upgrade(uri), downgrade(uri, "0001")
-    ('0002', '0001')
+    ('0004', '0001')
     """
     if revision not in {*_versions(), "base"}:
         known = ", ".join(["base", *_versions()])
@@ -141,7 +141,7 @@ def _check_current(database: Database, version: str | None) -> None:
         got = "no schema" if version is None else f"schema {version}"
         raise SchemaVersionError(
             f"The store at {database.place} has {got}, and this mlflow-caliber needs {_newest()}: "
-            "run `mlflow-caliber store upgrade`."
+            "run `mlflow-caliber db upgrade`."
         )
     if version != _newest():
         raise SchemaVersionError(_too_new(database, version))

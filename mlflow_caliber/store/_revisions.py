@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from mlflow_caliber._validation import check_count
-from mlflow_caliber.exceptions import InvalidInputError
+from mlflow_caliber.exceptions import InvalidInputError, NotFoundError
 from mlflow_caliber.store._base import StreamBase
 from mlflow_caliber.store._checks import check_json, check_name, check_stored_text, shown
 from mlflow_caliber.store._record import locked_stream
@@ -79,6 +79,21 @@ class RevisionsPart(StreamBase):
         with self._database.read() as connection:
             return self._found(connection, number)
 
+    def last_revisions(self, limit: int = 200) -> tuple[Revision, ...]:
+        """The last revisions, the newest first, without their maps: there may be thousands.
+
+        Examples
+        --------
+        >>> from mlflow_caliber.store import open_store
+        >>> open_store("sqlite://").stream("churn", "1").last_revisions()
+        ()
+        """
+        columns = [column for column in revisions.c if column.name not in {"stream_id", "map"}]
+        query = sa.select(*columns).where(revisions.c.stream_id == self._id).order_by(revisions.c.number.desc())
+        with self._database.read() as connection:
+            rows = connection.execute(query.limit(check_count(limit, "limit"))).mappings()
+            return tuple(Revision(**row, map=None) for row in rows)
+
     def current(self) -> Revision | None:
         """The revision to be served: the pinned one, or else the newest; None for the shipped calibrator."""
         with self._database.read() as connection:
@@ -124,7 +139,8 @@ class RevisionsPart(StreamBase):
             return None if before - 1 == SHIPPED else self._found(connection, before - 1)
 
     def _served_now(self, connection: Connection) -> int:
-        return _served(connection.execute(sa.select(streams).where(streams.c.id == self._id)).mappings().one())
+        row = connection.execute(sa.select(streams).where(streams.c.id == self._id)).mappings().one()
+        return _served(dict(row))
 
     def _pin(self, connection: Connection, number: int, actor: str, action: str, before: int) -> None:
         if number != SHIPPED:
@@ -137,11 +153,11 @@ class RevisionsPart(StreamBase):
         exists = 0 <= number <= _LAST
         row = connection.execute(sa.select(revisions).where(wanted)).mappings().first() if exists else None
         if row is None:
-            raise InvalidInputError(f"{self.subject} has no revision {shown(number)}.")
+            raise NotFoundError(f"{self.subject} has no revision {shown(number)}.")
         return _revision(row)
 
 
-def _served(stream: RowMapping) -> int:
+def _served(stream: Mapping[str, Any]) -> int:
     pinned = stream["pinned_revision"]
     return int((stream["current_revision"] or SHIPPED) if pinned is None else pinned)
 

@@ -23,6 +23,8 @@ from mlflow_caliber.store._values import Outcome, Prediction
 __all__ = [
     "OUTCOME_FIELDS",
     "PREDICTION_FIELDS",
+    "UNSCORABLE",
+    "WAITED_FOR",
     "as_outcome",
     "as_prediction",
     "harmless",
@@ -30,6 +32,7 @@ __all__ = [
     "kept_id",
     "outcome_row",
     "prediction_row",
+    "review_row",
     "unreadable",
 ]
 
@@ -37,6 +40,10 @@ __all__ = [
 PREDICTION_FIELDS = tuple(field.name for field in fields(Prediction))
 OUTCOME_FIELDS = tuple(field.name for field in fields(Outcome))
 SOURCES = ("observed", "review", "audit")
+UNSCORABLE = "unscorable_row"
+"""The reason of a prediction that rests on no score: its probability is that of the most frequent class."""
+WAITED_FOR = 7 * 86_400.0
+"""A case that has waited so many seconds longer is as urgent as one of which nothing is known."""
 _KEPT = 1_000
 _ORDINARY_PREDICTION = Prediction(
     prediction_id="a",
@@ -54,13 +61,13 @@ def prediction_row(event: Prediction, classes: Sequence[str] | None) -> dict[str
     """The checked columns of a prediction."""
     return {
         "prediction_id": check_name(event.prediction_id, "prediction_id"),
-        "predicted_at": check_time(event.predicted_at, "predicted_at"),
+        "predicted_at": None if event.predicted_at is None else check_time(event.predicted_at, "predicted_at"),
         "raw_probability": check_score(event.raw_probability, "raw_probability"),
         "base_probability": check_score(event.base_probability, "base_probability"),
         "probability": check_score(event.probability, "probability"),
         "prediction": label_text(event.prediction, classes, "prediction"),
         "confidence": check_score(event.confidence, "confidence"),
-        "abstained": check_flag(event.abstained, "abstained"),
+        "abstained": None if event.abstained is None else check_flag(event.abstained, "abstained"),
         "reason": check_stored_text(event.reason, "reason"),
         "segment": None if event.segment is None else check_stored_text(event.segment, "segment"),
         "calibrator_revision": check_stored_text(event.calibrator_revision, "calibrator_revision"),
@@ -76,6 +83,21 @@ def outcome_row(event: Outcome, classes: Sequence[str] | None) -> dict[str, Any]
         "outcome": label_text(event.outcome, classes, "outcome"),
         "observed_at": check_time(event.observed_at, "observed_at"),
         "source": check_choice(event.source, "source", SOURCES),
+    }
+
+
+def review_row(row: Mapping[str, Any], now: float) -> dict[str, Any]:
+    """The case of a recorded prediction that a person should see."""
+    known = 0.0 if row["reason"] == UNSCORABLE else row["confidence"]
+    return {
+        "stream_id": row["stream_id"],
+        "prediction_id": row["prediction_id"],
+        "status": "open",
+        "reason": row["reason"],
+        "created_at": now,
+        "confidence": row["confidence"],
+        "origin": "abstained" if row["abstained"] else "audit",
+        "queue_place": known + now / WAITED_FOR,
     }
 
 

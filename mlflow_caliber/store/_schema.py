@@ -10,13 +10,21 @@ __all__ = [
     "history",
     "learners",
     "metadata",
+    "observations",
     "outcomes",
     "predictions",
     "refused",
     "replicas",
+    "review_answers",
     "reviews",
     "revisions",
+    "rollup_heads",
+    "rollup_runs",
+    "rollups",
+    "settings",
     "streams",
+    "summaries",
+    "tokens",
 ]
 
 metadata = sa.MetaData()
@@ -159,8 +167,31 @@ reviews = sa.Table(
     _text("reviewer", nullable=True),
     _text("outcome", nullable=True),
     _text("note", nullable=True),
+    sa.Column("origin", sa.Text, nullable=False, server_default="abstained"),
+    _real("confidence", nullable=True),
+    _real("lease_expires_at", nullable=True),
+    sa.Column("n_answers", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("disputed", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("escalated", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("queue_place", sa.Double, nullable=False, server_default="0"),
     sa.PrimaryKeyConstraint("stream_id", "prediction_id", name="reviews_pk"),
     sa.Index("reviews_status", "stream_id", "status", "created_at"),
+    sa.Index("reviews_queue_place", "stream_id", "status", "queue_place", "prediction_id"),
+    sa.Index("reviews_decided_at", "stream_id", "decided_at"),
+)
+
+# One row for each reviewer who answered, whatever the review comes to.
+review_answers = sa.Table(
+    "review_answers",
+    metadata,
+    _stream(),
+    _text("prediction_id"),
+    _text("reviewer"),
+    _text("answer"),
+    _text("label", nullable=True),
+    _text("note"),
+    _real("at"),
+    sa.PrimaryKeyConstraint("stream_id", "prediction_id", "reviewer", name="review_answers_pk"),
 )
 
 _OPEN = sa.text("resolved_at IS NULL")
@@ -214,4 +245,91 @@ audit = sa.Table(
     _text("action"),
     _text("subject"),
     _json("detail", nullable=False),
+    sa.Index("audit_subject", "subject", "action", "at"),
+)
+
+settings = sa.Table(
+    "settings",
+    metadata,
+    sa.Column("stream_id", sa.Integer, sa.ForeignKey("streams.id"), primary_key=True, autoincrement=False),
+    _json("content", nullable=False),
+    _real("updated_at"),
+)
+
+# Of a token only the digest is kept: who steals the database can use none.
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    _text("kind"),
+    _text("name"),
+    _text("digest"),
+    _json("roles", nullable=False),
+    _json("models"),
+    _text("parent_id", nullable=True),
+    _real("created_at"),
+    _real("expires_at", nullable=True),
+    _real("revoked_at", nullable=True),
+    sa.Index("tokens_parent_id", "parent_id"),
+)
+
+# What the log up to a position adds up to: it could be made again from the log, and never tells anything new.
+summaries = sa.Table(
+    "summaries",
+    metadata,
+    _stream(),
+    _text("part"),
+    _big("position"),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    sa.PrimaryKeyConstraint("stream_id", "part", name="summaries_pk"),
+)
+
+observations = sa.Table(
+    "observations",
+    metadata,
+    sa.Column("stream_id", sa.Integer, sa.ForeignKey("streams.id"), primary_key=True, autoincrement=False),
+    _real("at"),
+    _json("content", nullable=False),
+)
+
+# The same by hour, day and month, for longer than the rows are kept: what was pruned is only here.
+rollups = sa.Table(
+    "rollups",
+    metadata,
+    _stream(),
+    _text("segment"),
+    _text("level"),
+    _big("start"),
+    _big("answered"),
+    _big("abstained"),
+    _big("scorable_answered"),
+    _big("scorable_abstained"),
+    _big("labelled"),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    sa.PrimaryKeyConstraint("stream_id", "segment", "level", "start", name="rollups_pk"),
+)
+
+# What was added up lately, and is not in the rollups yet: many small changes are merged into them at once.
+rollup_runs = sa.Table(
+    "rollup_runs",
+    metadata,
+    _stream(),
+    _big("position"),
+    _big("predictions"),
+    _big("changes"),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    sa.PrimaryKeyConstraint("stream_id", "position", name="rollup_runs_pk"),
+)
+
+rollup_heads = sa.Table(
+    "rollup_heads",
+    metadata,
+    sa.Column("stream_id", sa.Integer, sa.ForeignKey("streams.id"), primary_key=True, autoincrement=False),
+    _big("position"),
+    _big("merges"),
+    _big("hours_from"),
+    _big("days_from"),
+    _big("pruned"),
+    _big("gaps"),
+    _text("about", nullable=True),
 )

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.engine import Connection
 
 from mlflow_caliber._validation import check_count, check_number
-from mlflow_caliber.exceptions import InvalidInputError
+from mlflow_caliber.exceptions import ConflictError, InvalidInputError
 from mlflow_caliber.store._base import AuditEntry, write_audit
 from mlflow_caliber.store._checks import check_name, check_stream_classes, shown
 from mlflow_caliber.store._database import Database, insert_if_absent
+from mlflow_caliber.store._integrity import IntegrityPart
+from mlflow_caliber.store._log import check_kinds
 from mlflow_caliber.store._migrate import prepare
-from mlflow_caliber.store._record import locked_stream
-from mlflow_caliber.store._schema import audit, outcomes, predictions, streams
+from mlflow_caliber.store._record import Item, locked_stream, record_parts
+from mlflow_caliber.store._schema import alarms, audit, outcomes, predictions, reviews, rollup_heads, streams
 from mlflow_caliber.store._stream import Stream
+from mlflow_caliber.store._tokens import TokensPart
+from mlflow_caliber.store._values import Receipt
 
-__all__ = ["Store", "open_store"]
+__all__ = ["Attention", "Store", "open_store"]
+
+
+@dataclass
+class Attention:
+    """How many open alarms of each severity, and cases for reviewers, a stream has; and the id of its newest alarm."""
+
+    alarms: dict[str, int] = field(default_factory=dict)
+    newest_alarm: int = 0
+    reviews: int = 0
 
 
 def open_store(
@@ -64,7 +78,7 @@ def open_store(
     return Store(database)
 
 
-class Store:
+class Store(TokensPart, IntegrityPart):
     """An open store, got from :func:`open_store`. Threads may share it; a forked process may go on using it."""
 
     def __init__(self, database: Database) -> None:
@@ -126,8 +140,37 @@ class Store:
                 insert_if_absent(connection, streams, new | given)
                 row = connection.execute(sa.select(streams).where(this)).mappings().one()
             if names is not None:
-                row = _with_classes(connection, row, names, named_positive)
+                return self._stream(_with_classes(connection, row, names, named_positive))
             return self._stream(row)
+
+    def find_stream(self, model: str, version: str) -> Stream | None:
+        """The stream of a model version if there is one; unlike :meth:`stream`, it creates nothing.
+
+        Examples
+        --------
+        >>> open_store("sqlite://").find_stream("churn", "3") is None
+        True
+        """
+        with self._database.read() as connection:
+            row = connection.execute(_FIND, {"of_model": model, "of_version": version}).mappings().first()
+        return None if row is None else self._stream(row)
+
+    def ends(self) -> dict[int, int]:
+        """The number of the last entry of every stream, by the stream's id."""
+        with self._database.read() as connection:
+            return {row.id: row.next_seq - 1 for row in connection.execute(_ENDS)}
+
+    def attention(self) -> dict[int, Attention]:
+        """What waits for somebody, by the id of the stream; streams where nothing does are left out."""
+        found: dict[int, Attention] = {}
+        with self._database.read() as connection:
+            for row in connection.execute(_OPEN_ALARMS):
+                waits = found.setdefault(row.stream_id, Attention())
+                waits.alarms[row.severity] = row.n
+                waits.newest_alarm = max(waits.newest_alarm, row.newest)
+            for row in connection.execute(_OPEN_REVIEWS):
+                found.setdefault(row.stream_id, Attention()).reviews = row.n
+        return found
 
     def streams(self) -> tuple[Stream, ...]:
         """All streams, in the order in which they were created."""
@@ -135,32 +178,113 @@ class Store:
             rows = connection.execute(sa.select(streams).order_by(streams.c.id)).mappings()
             return tuple(self._stream(row) for row in rows)
 
+    def record(
+        self, batches: Sequence[tuple[Stream, Sequence[Item]]], *, keep_refused: bool = True
+    ) -> tuple[Receipt, ...]:
+        """Record batches of any streams in one transaction, each as :meth:`Stream.record` would.
+
+        Whoever collects the batches of many callers pays for one commit instead of many.
+
+        Parameters
+        ----------
+        batches : sequence of (Stream, sequence of Prediction and Outcome)
+            In their order. Events in a tuple are taken together or not at all: a prediction that brings its outcome.
+        keep_refused : bool
+            Whether rows that cannot be taken are kept in the store with their sentences: not where the sender is told.
+
+        Returns
+        -------
+        tuple of Receipt
+            One a batch. Once they are returned, the rows are on disk.
+
+        Raises
+        ------
+        StoreError
+            If the database is away or busy: nothing was recorded.
+
+        Examples
+        --------
+        >>> from mlflow_caliber.store import Outcome
+        >>> store = open_store("sqlite://")
+        >>> happened = Outcome(prediction_id="a", outcome=1, observed_at=60.0)
+        >>> batches = [(store.stream("churn", version), [happened]) for version in "12"]
+        >>> [receipt.recorded for receipt in store.record(batches)]
+        [1, 1]
+        """
+        receipts: dict[int, Receipt] = {}
+        for _, events in batches:
+            check_kinds(events)
+        with self._database.write() as connection:
+            now = self._database.now(connection)
+            # In the order of their ids: two processes that lock the same streams never wait for each other.
+            for stream_id in sorted({stream.id for stream, _ in batches}):
+                places = [i for i, (stream, _) in enumerate(batches) if stream.id == stream_id]
+                parts = [batches[i][1] for i in places]
+                found = record_parts(connection, stream_id, parts, now, keep_refused=keep_refused)
+                receipts |= dict(zip(places, found, strict=True))
+        return tuple(receipts[i] for i in range(len(batches)))
+
     def audit(self, actor: str, action: str, subject: str, detail: Mapping[str, Any]) -> None:
         """Note who did what, for ever."""
         with self._database.write() as connection:
             write_audit(connection, self._database.now(connection), actor, action, subject, detail)
 
-    def audit_trail(self, limit: int = 100) -> tuple[AuditEntry, ...]:
+    def audit_trail(
+        self, limit: int = 100, *, before: int | None = None, models: Iterable[str] | None = None
+    ) -> tuple[AuditEntry, ...]:
         """The last acts, the newest first.
+
+        Parameters
+        ----------
+        limit : int
+            So many at most.
+        before : int, optional
+            Only acts in front of that number.
+        models : iterable of str, optional
+            Only acts on streams of these models.
 
         Examples
         --------
         >>> store = open_store("sqlite://")
         >>> store.audit("mia", "export", "churn/3", {"rows": 10})
-        >>> store.audit_trail()[0].action
-        'export'
+        >>> store.audit_trail()[0].action, store.audit_trail(models=["fraud"])
+        ('export', ())
         """
         query = sa.select(audit).order_by(audit.c.id.desc()).limit(check_count(limit, "limit"))
+        if before is not None:
+            query = query.where(audit.c.id < check_count(before, "before", minimum=0))
+        if models is not None:
+            about = (audit.c.subject.startswith(f"{model}/", autoescape=True) for model in models)
+            query = query.where(sa.or_(sa.false(), *about))
         with self._database.read() as connection:
-            rows = connection.execute(query).mappings()
-            return tuple(AuditEntry(**{name: row[name] for name in row if name != "id"}) for row in rows)
+            return tuple(AuditEntry(**row) for row in connection.execute(query).mappings())
 
-    def _stream(self, row: RowMapping) -> Stream:
+    def _stream(self, row: Any) -> Stream:
         classes = None if row["classes"] is None else tuple(row["classes"])
-        return Stream(self._database, row["id"], row["model"], row["version"], classes, row["positive"])
+        return Stream(
+            self._database, row["id"], row["model"], row["version"], classes, row["positive"], row["created_at"]
+        )
 
 
-def _with_classes(connection: Connection, row: RowMapping, names: tuple[str, ...], positive: str | None) -> RowMapping:
+_FIND = sa.select(streams).where(
+    streams.c.model == sa.bindparam("of_model"), streams.c.version == sa.bindparam("of_version")
+)
+_OPEN_ALARMS = (
+    sa.select(
+        alarms.c.stream_id, alarms.c.severity, sa.func.count().label("n"), sa.func.max(alarms.c.id).label("newest")
+    )
+    .where(alarms.c.resolved_at.is_(None))
+    .group_by(alarms.c.stream_id, alarms.c.severity)
+)
+_OPEN_REVIEWS = (
+    sa.select(reviews.c.stream_id, sa.func.count().label("n"))
+    .where(reviews.c.status.in_(["open", "claimed"]))
+    .group_by(reviews.c.stream_id)
+)
+_ENDS = sa.select(streams.c.id, streams.c.next_seq)
+
+
+def _with_classes(connection: Connection, row: Any, names: tuple[str, ...], positive: str | None) -> Any:
     """The stream's row when it has these classes, or can be given them."""
     row = locked_stream(connection, row["id"])
     subject = f"{row['model']}/{row['version']}"
@@ -172,6 +296,11 @@ def _with_classes(connection: Connection, row: RowMapping, names: tuple[str, ...
                 raise InvalidInputError(
                     f"The stream {subject} has recorded the label {shown(label)}, which is not among {_spelled(names)}."
                 )
+        pruned = sa.select(rollup_heads.c.pruned).where(rollup_heads.c.stream_id == row["id"])
+        if positive is not None and connection.execute(pruned).scalar():
+            raise ConflictError(
+                f"Classes of {subject} cannot be named any more: rows were pruned, and their sums do not know them."
+            )
         values = {"classes": list(names), "positive": positive}
         connection.execute(sa.update(streams).where(streams.c.id == row["id"]).values(values))
         return locked_stream(connection, row["id"])

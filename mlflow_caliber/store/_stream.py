@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from mlflow_caliber.store._alarms import AlarmsPart
+from mlflow_caliber.store._backfill import BackfillPart
 from mlflow_caliber.store._history import HistoryPart
 from mlflow_caliber.store._learner import LearnerPart
+from mlflow_caliber.store._listing import ListingPart
 from mlflow_caliber.store._log import LogPart
+from mlflow_caliber.store._observations import ObservationsPart
 from mlflow_caliber.store._replicas import ReplicasPart
 from mlflow_caliber.store._reviews import ReviewsPart
 from mlflow_caliber.store._revisions import RevisionsPart
+from mlflow_caliber.store._settings import SettingsPart
+from mlflow_caliber.store._summaries import SummariesPart
 
 __all__ = ["Stream"]
 
 
-class Stream(LogPart, LearnerPart, RevisionsPart, ReviewsPart, AlarmsPart, HistoryPart, ReplicasPart):
+class Stream(
+    LogPart,
+    ListingPart,
+    LearnerPart,
+    RevisionsPart,
+    ReviewsPart,
+    AlarmsPart,
+    HistoryPart,
+    BackfillPart,
+    ReplicasPart,
+    SettingsPart,
+    SummariesPart,
+    ObservationsPart,
+):
     """One ordered log of predictions and outcomes, and what hangs on it; got from :meth:`Store.stream`.
 
     Predictions and outcomes share one dense sequence 1, 2, 3, ..., handed out under a lock: who has read up to a
@@ -28,6 +46,8 @@ class Stream(LogPart, LearnerPart, RevisionsPart, ReviewsPart, AlarmsPart, Histo
         The labels as they are spelled in the store.
     positive : str or None
         Of two classes, the one whose probability the predictions give.
+    created_at : float
+        When it was made known, in seconds since 1970.
 
     Examples
     --------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["BadLine", "ImportReport", "LogEntry", "Outcome", "Prediction", "Receipt", "Refusal", "StreamCounts"]
@@ -17,8 +17,8 @@ class Prediction:
     ----------
     prediction_id : str
         Names the prediction within its stream; outcomes refer to it.
-    predicted_at : float
-        When, in seconds since 1970 (UTC), by the model's clock.
+    predicted_at : float or None
+        When, in seconds since 1970 (UTC), by the model's clock. None: when it is recorded.
     raw_probability, base_probability, probability : float
         What the model said, what the calibrator that it was shipped with made of it, and what was served: of the
         positive class; of the predicted class when there are more than two.
@@ -26,8 +26,8 @@ class Prediction:
         The predicted class.
     confidence : float
         The served probability of the predicted class.
-    abstained : bool
-        Whether a person should decide; such a prediction enters the reviews.
+    abstained : bool or None
+        Whether a person should decide; such a prediction enters the reviews. None: the stream's threshold says.
     reason : str
         Why; empty when not abstained.
     segment : str, optional
@@ -47,13 +47,13 @@ class Prediction:
     """
 
     prediction_id: str
-    predicted_at: float
+    predicted_at: float | None
     raw_probability: float
     base_probability: float
     probability: float
     prediction: Any
     confidence: float
-    abstained: bool = False
+    abstained: bool | None = False
     reason: str = ""
     segment: str | None = None
     calibrator_revision: str = ""
@@ -92,12 +92,14 @@ class Outcome:
 class Refusal:
     """A row that was not taken, and why. It is kept in the store with its sentence.
 
-    ``kind`` is "prediction", "outcome", or "conflict" for a prediction whose id is taken by another content.
+    ``kind`` is "prediction", "outcome", or "conflict" for a prediction whose id is taken by another content; ``index``
+    is the place in the batch, counted from 0.
     """
 
     kind: str
     prediction_id: str
     sentence: str
+    index: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,16 @@ class Receipt:
     """What became of a batch: it is on disk when this is returned.
 
     ``recorded`` rows were new (``corrections`` of them are outcomes that replace another), ``duplicates`` were known.
+    ``withheld`` are the ids of the batch's predictions, new or known, that go to a person; ``seqs`` has for each event
+    the number of its entry in the log, and None where there is no new one.
     """
 
     recorded: int = 0
     duplicates: int = 0
     corrections: int = 0
     refused: tuple[Refusal, ...] = ()
+    withheld: tuple[str, ...] = field(default=(), compare=False)
+    seqs: tuple[int | None, ...] = field(default=(), compare=False)
 
     def __add__(self, other: Receipt) -> Receipt:
         return Receipt(
@@ -118,6 +124,8 @@ class Receipt:
             self.duplicates + other.duplicates,
             self.corrections + other.corrections,
             self.refused + other.refused,
+            self.withheld + other.withheld,
+            self.seqs + other.seqs,
         )
 
 

@@ -23,7 +23,8 @@ from mlflow_caliber.report import reliability_report
 COMMANDS = [
     *("report", "gate", "promote", "rollback", "recalibrate", "worker", "outcomes", "status", "doctor"),
     *(f"revision {name}" for name in ("list", "show", "pin", "unpin", "undo", "save")),
-    *(f"store {name}" for name in ("upgrade", "import", "export", "compact")),
+    *(f"store {name}" for name in ("import", "export")),
+    *(f"db {name}" for name in ("upgrade", "check", "prune")),
     *("approve", "override", "freeze", "unfreeze", "expire", "verify"),
     *(f"audit {name}" for name in ("verify", "log", "export", "champion", "pack")),
 ]

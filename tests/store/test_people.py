@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlflow_caliber.exceptions import InvalidInputError
+from mlflow_caliber.exceptions import ConflictError, InvalidInputError, NotFoundError
 
 
 @pytest.fixture
@@ -28,9 +28,9 @@ def test_a_claim_is_for_one(waiting, clock):
     review = waiting.claim_review("a", "mia")
     assert (review.status, review.claimed_by, review.claimed_at) == ("claimed", "mia", clock.now)
     assert waiting.claim_review("a", "mia").status == "claimed"
-    with pytest.raises(InvalidInputError, match="review of 'a' is claimed by 'mia'"):
+    with pytest.raises(ConflictError, match=r"^The review of 'a' is claimed by 'mia'\.$"):
         waiting.claim_review("a", "max")
-    with pytest.raises(InvalidInputError, match="review of 'a' is claimed by 'mia'"):
+    with pytest.raises(ConflictError, match=r"^The review of 'a' is claimed by 'mia'\.$"):
         waiting.decide_review("a", 1, "max")
 
 
@@ -41,17 +41,19 @@ def test_a_decision_is_an_outcome(waiting, clock):
     entry = waiting.log()[-1]
     assert (entry.event.prediction_id, entry.event.outcome, entry.event.source) == ("a", "0", "review")
     assert [review.prediction_id for review in waiting.open_reviews()] == ["b"]
-    with pytest.raises(InvalidInputError, match="review of 'a' is done, by 'mia'"):
+    with pytest.raises(ConflictError, match="review of 'a' is done, by 'mia'"):
         waiting.claim_review("a", "max")
     clock.now = 2_001.0
-    waiting.decide_review("a", 1, "max")
+    with pytest.raises(ConflictError, match="review of 'a' is done, by 'mia'"):
+        waiting.decide_review("a", 1, "max")
+    assert waiting.decide_review("a", 1, "max", correction=True).reviewer == "max"
     assert waiting.counts().corrections == 1
 
 
 def test_a_decision_that_cannot_be_leaves_nothing(waiting):
     with pytest.raises(InvalidInputError, match="outcome must be one of the classes '0', '1', got 'x'"):
         waiting.decide_review("a", "x", "mia")
-    with pytest.raises(InvalidInputError, match="has no review of 'sure'"):
+    with pytest.raises(NotFoundError, match="has no review of 'sure'"):
         waiting.decide_review("sure", 1, "mia")
     with pytest.raises(InvalidInputError, match="note must be text, got None"):
         waiting.decide_review("a", 1, "mia", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import http.client
 import json
 import os
 import random
@@ -149,7 +150,7 @@ class Traffic:
             try:
                 rows = [list(row) for row in zip(age.tolist(), region.tolist(), strict=True)]
                 answers = self._server.ask(rows, ["age", "region"])
-            except OSError:
+            except (OSError, http.client.HTTPException):  # also an answer that breaks off in the middle
                 self.errors += 1
                 time.sleep(0.2)
                 continue
