@@ -21,8 +21,10 @@ The rooms, from the numbers up (imports point down only):
 ``evaluator``          MLflow's model evaluator ``caliber``
 ``gate``               policy and evidence -> decision; tags and aliases in the registry
 ``ledger``             who decided what: an append-only, hash-chained log in the registry's own database
+``client``             talks to the live service: predictions, outcomes, reviews, reports
 ``store``, ``live``    what production says, kept; what is learned and watched from it, and reports of any length
 ``guard``              MLflow's server with a registry that refuses; entry point ``mlflow.app = caliber``
+``server``             the live service: API, review queue, dashboard
 ``cli``                the ``mlflow-caliber`` command
 =====================  ==========================================================================================
 """

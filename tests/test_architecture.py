@@ -16,14 +16,14 @@ ROOT = Path(mlflow_caliber.__file__).parent
 # From the top down: a room may import rooms of later rows only. Rooms of one row do not import one another.
 STRATA = (
     ("cli",),
-    ("guard",),
+    (
+        "guard",
+        "server",
+    ),
     ("live",),
     ("flavor", "evaluator", "gate"),
     ("scorers", "evidence", "config", "signed_decision"),
-    (
-        "store",
-        "ledger",
-    ),
+    ("store", "ledger", "client"),
     ("html", "theme"),
     ("plots",),
     ("batches",),
@@ -42,7 +42,7 @@ STRATA = (
 )
 LEVEL = {room: level for level, rooms in enumerate(STRATA) for room in rooms}
 
-NO_MLFLOW = [room for rooms in STRATA[STRATA.index(("store", "ledger")) :] for room in rooms]
+NO_MLFLOW = [room for rooms in STRATA[STRATA.index(("store", "ledger", "client")) :] for room in rooms]
 HEAVY = ("mlflow", "matplotlib", "jinja2", "evidently", "fastapi", "confluent_kafka", "xgboost", "lightgbm", "catboost")
 HEAVY += ("sqlalchemy", "alembic", "psycopg", "pyspark")
 OWNERS = {

@@ -174,3 +174,24 @@ def test_changelog_has_this_version() -> None:
 def test_quoted_example_policy_is_the_shipped_one() -> None:
     shipped = GatePolicy.load(ROOT / "examples" / "caliber.yaml")
     assert set(shipped.targets) == {"champion"}
+
+
+def test_routes_of_the_service() -> None:
+    from live_service import routes_of
+    from mlflow_caliber.server import ServerSettings, create_app
+    from mlflow_caliber.store import open_store
+
+    page = (ROOT / "docs/reference/api.md").read_text(encoding="utf-8")
+    app = create_app(open_store("sqlite://"), ServerSettings(store_uri="sqlite://"))
+    found = routes_of(app)
+    assert len(found) > 40
+    for method, path in found:
+        assert re.search(rf"{method} {re.escape(path)}(?![\w/])", page), f"{method} {path} is not in api.md"
+
+
+def test_metrics_of_the_service() -> None:
+    from mlflow_caliber.server._metrics import Metrics
+
+    for line in Metrics().text().decode().splitlines():
+        if line.startswith("# TYPE") and "_created " not in line:
+            assert documented(line.split()[2]), line

@@ -98,3 +98,14 @@ def test_commands_of_the_readme_are_targets() -> None:
     for target in re.findall(r"^make ([\w-]+)", README, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
     assert shutil.which("bash") is None or "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_client(tmp_path: Path) -> None:
+    from live_service import LiveService
+
+    with LiveService(f"sqlite:///{tmp_path}/caliber.db", tmp_path / "log") as service:
+        text = block("python", "CaliberClient")
+        text = text.replace("http://127.0.0.1:8600", service.url).replace("cal_...", service.token)
+        given: dict[str, object] = {}
+        exec(compile(text, "README.md", "exec"), given)
+        assert service.ask("/api/v1/models/credit/versions/3/report").json["n"] == 1

@@ -10,14 +10,17 @@ import click
 from mlflow_caliber._version import __version__
 from mlflow_caliber.cli._audit import audit
 from mlflow_caliber.cli._db import db
+from mlflow_caliber.cli._demo_server import demo_server
 from mlflow_caliber.cli._doctor import doctor
 from mlflow_caliber.cli._gate import gate, promote, rollback
 from mlflow_caliber.cli._governance import approve, expire, freeze, override, unfreeze, verify
 from mlflow_caliber.cli._recalibrate import recalibrate
 from mlflow_caliber.cli._report import report
 from mlflow_caliber.cli._revision import revision
+from mlflow_caliber.cli._server import server
 from mlflow_caliber.cli._status import status
 from mlflow_caliber.cli._store import outcomes, store
+from mlflow_caliber.cli._token import token
 from mlflow_caliber.cli._worker import worker
 
 __all__ = ["main"]
@@ -40,7 +43,7 @@ def main() -> None:
 _COMMANDS = (
     *(report, gate, promote, rollback, approve, override, freeze, unfreeze, expire, verify, audit),
     *(recalibrate, worker, status, revision, outcomes, store, doctor),
-    *(db,),
+    *(server, token, db, demo_server),
 )
 for command in _COMMANDS:
     main.add_command(command)

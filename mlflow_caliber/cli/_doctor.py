@@ -17,6 +17,7 @@ EXTRAS = {
     "evidently": ("evidently",),
     "live": ("SQLAlchemy", "alembic", "pyarrow"),
     "postgres": ("psycopg",),
+    "server": ("fastapi", "uvicorn", "prometheus-client"),
 }
 # What a base model may come from; shown when installed.
 BASES = ("skops", "xgboost", "xgboost-cpu", "lightgbm", "catboost")

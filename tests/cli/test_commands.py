@@ -25,6 +25,8 @@ COMMANDS = [
     *(f"revision {name}" for name in ("list", "show", "pin", "unpin", "undo", "save")),
     *(f"store {name}" for name in ("import", "export")),
     *(f"db {name}" for name in ("upgrade", "check", "prune")),
+    *(f"token {name}" for name in ("create", "list", "revoke")),
+    *("server", "demo-server"),
     *("approve", "override", "freeze", "unfreeze", "expire", "verify"),
     *(f"audit {name}" for name in ("verify", "log", "export", "champion", "pack")),
 ]
