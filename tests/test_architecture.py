@@ -16,10 +16,7 @@ ROOT = Path(mlflow_caliber.__file__).parent
 # From the top down: a room may import rooms of later rows only. Rooms of one row do not import one another.
 STRATA = (
     ("cli",),
-    (
-        "guard",
-        "server",
-    ),
+    ("guard", "server", "kafka"),
     ("live",),
     ("flavor", "evaluator", "gate"),
     ("scorers", "evidence", "config", "signed_decision"),

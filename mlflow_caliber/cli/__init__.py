@@ -9,6 +9,7 @@ import click
 
 from mlflow_caliber._version import __version__
 from mlflow_caliber.cli._audit import audit
+from mlflow_caliber.cli._consume import consume
 from mlflow_caliber.cli._db import db
 from mlflow_caliber.cli._demo_server import demo_server
 from mlflow_caliber.cli._doctor import doctor
@@ -17,7 +18,9 @@ from mlflow_caliber.cli._governance import approve, expire, freeze, override, un
 from mlflow_caliber.cli._recalibrate import recalibrate
 from mlflow_caliber.cli._report import report
 from mlflow_caliber.cli._revision import revision
+from mlflow_caliber.cli._score import score
 from mlflow_caliber.cli._server import server
+from mlflow_caliber.cli._simulate import simulate
 from mlflow_caliber.cli._status import status
 from mlflow_caliber.cli._store import outcomes, store
 from mlflow_caliber.cli._token import token
@@ -43,7 +46,7 @@ def main() -> None:
 _COMMANDS = (
     *(report, gate, promote, rollback, approve, override, freeze, unfreeze, expire, verify, audit),
     *(recalibrate, worker, status, revision, outcomes, store, doctor),
-    *(server, token, db, demo_server),
+    *(server, token, db, simulate, demo_server, consume, score),
 )
 for command in _COMMANDS:
     main.add_command(command)

@@ -18,6 +18,7 @@ EXTRAS = {
     "live": ("SQLAlchemy", "alembic", "pyarrow"),
     "postgres": ("psycopg",),
     "server": ("fastapi", "uvicorn", "prometheus-client"),
+    "kafka": ("confluent-kafka",),
 }
 # What a base model may come from; shown when installed.
 BASES = ("skops", "xgboost", "xgboost-cpu", "lightgbm", "catboost")

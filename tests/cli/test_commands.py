@@ -26,7 +26,7 @@ COMMANDS = [
     *(f"store {name}" for name in ("import", "export")),
     *(f"db {name}" for name in ("upgrade", "check", "prune")),
     *(f"token {name}" for name in ("create", "list", "revoke")),
-    *("server", "demo-server"),
+    *("server", "simulate", "demo-server", "consume", "score"),
     *("approve", "override", "freeze", "unfreeze", "expire", "verify"),
     *(f"audit {name}" for name in ("verify", "log", "export", "champion", "pack")),
 ]
