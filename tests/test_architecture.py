@@ -19,6 +19,7 @@ STRATA = (
     ("guard", "server", "kafka"),
     ("live",),
     ("flavor", "evaluator", "gate"),
+    ("spark",),
     ("scorers", "evidence", "config", "signed_decision"),
     ("store", "ledger", "client"),
     ("html", "theme"),

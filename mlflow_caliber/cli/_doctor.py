@@ -19,6 +19,7 @@ EXTRAS = {
     "postgres": ("psycopg",),
     "server": ("fastapi", "uvicorn", "prometheus-client"),
     "kafka": ("confluent-kafka",),
+    "spark": ("pyspark",),
 }
 # What a base model may come from; shown when installed.
 BASES = ("skops", "xgboost", "xgboost-cpu", "lightgbm", "catboost")

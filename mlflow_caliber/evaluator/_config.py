@@ -57,6 +57,9 @@ class EvaluatorConfig:
         Bins of equal mass or of equal width.
     policy_sha256 : str
         The digest of the gate policy that the evaluation is made for: a gate with another policy refuses it.
+    spark_frame : pyspark.sql.DataFrame
+        The Spark frame that is evaluated, all of it; MLflow itself hands on its first 10,000 rows. Such an evaluation
+        is evidence for no model.
 
     Raises
     ------
@@ -89,6 +92,7 @@ class EvaluatorConfig:
     n_bins: int = 10
     strategy: Literal["quantile", "uniform"] = "quantile"
     policy_sha256: str | None = None
+    spark_frame: Any = None
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any] | None) -> Self:

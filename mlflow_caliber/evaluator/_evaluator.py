@@ -16,7 +16,8 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow_caliber.drift import DriftReport, drift_from_profile, drift_report
 from mlflow_caliber.evaluator._config import EvaluatorConfig
 from mlflow_caliber.evaluator._inputs import ScoredRows, rows_of_model, rows_of_static_data
-from mlflow_caliber.evaluator._log import Evaluation, log_evaluation
+from mlflow_caliber.evaluator._log import Evaluation, log_evaluation, log_spark
+from mlflow_caliber.evaluator._spark import find_in_spark, refuse_cut_data
 from mlflow_caliber.evidence import ModelIdentity, identify_model
 from mlflow_caliber.exceptions import CaliberError, EvidenceError
 from mlflow_caliber.report import reliability_report
@@ -64,6 +65,9 @@ class CaliberEvaluator(ModelEvaluator):
         """Evaluate and log; MLflow calls this."""
         try:
             config = EvaluatorConfig.from_dict(_flat(evaluator_config))
+            if config.spark_frame is not None:
+                return log_spark(find_in_spark(dataset, config, model), dataset.name, config, run_id, model_id)
+            refuse_cut_data(dataset, run_id)
             rows = rows_of_static_data(dataset, config) if model is None else rows_of_model(model, dataset, config)
             evaluation = _evaluation(rows, config, dataset, _identity(model, config))
         except CaliberError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -21,8 +22,10 @@ from numpy.typing import NDArray
 
 from mlflow_caliber._signing import EVIDENCE_KEYS, Keyring
 from mlflow_caliber.drift import DriftReport, evidently_report
+from mlflow_caliber.evaluator._config import EvaluatorConfig
 from mlflow_caliber.evaluator._inputs import ScoredRows
 from mlflow_caliber.evaluator._keys import metrics_of
+from mlflow_caliber.evaluator._spark import SparkFindings
 from mlflow_caliber.evidence import (
     DRIFT_JSON,
     EVIDENTLY_HTML,
@@ -43,7 +46,7 @@ from mlflow_caliber.evidence import (
 from mlflow_caliber.exceptions import CaliberError
 from mlflow_caliber.report import ReliabilityReport
 
-__all__ = ["Evaluation", "log_evaluation"]
+__all__ = ["Evaluation", "log_evaluation", "log_spark"]
 
 _NO_MODEL = ("none: predictions alone, or settings that are not the model's own", "none: this passes no gate")
 _logger = logging.getLogger(__name__)
@@ -66,8 +69,45 @@ class Evaluation:
 
 def log_evaluation(evaluation: Evaluation, run_id: str, model_id: str | None) -> EvaluationResult:
     """Log artifacts, metrics and tags to the run and return them as MLflow wants them."""
-    client, metrics = MlflowClient(), metrics_of(evaluation.report, evaluation.drift)
-    evidence, artifacts = _log_artifacts(evaluation, run_id, client)
+
+    def write(root: Path) -> tuple[Evidence, list[str]]:
+        evidence = _evidence(evaluation, run_id, root)
+        names = _write(evidence, evaluation.report, root)
+        if evaluation.evidently_reference is not None:
+            names += _evidently(evaluation.evidently_reference, evaluation.rows.features, root)
+        return evidence, names
+
+    return _log(write, metrics_of(evaluation.report, evaluation.drift), run_id, model_id)
+
+
+def log_spark(
+    found: SparkFindings, data_name: str | None, config: EvaluatorConfig, run_id: str, model_id: str | None
+) -> EvaluationResult:
+    """The same for a Spark frame: there are no rows to write, so that no gate can make the report again from them."""
+
+    def write(root: Path) -> tuple[Evidence, list[str]]:
+        content = json.dumps(found.statistics.to_dict(), sort_keys=True)
+        digest = f"sha256:{hashlib.sha256(content.encode()).hexdigest()}"
+        evidence = Evidence(
+            model=None,
+            data=DataIdentity(digest=digest, name=data_name, n=found.report.n),
+            report=found.report.to_dict(),
+            drift=None if found.drift is None else found.drift.to_dict(),
+            run_id=run_id,
+            policy_sha256=config.policy_sha256,
+        )
+        return evidence, _write(evidence, found.report, root)
+
+    return _log(write, metrics_of(found.report, found.drift), run_id, model_id)
+
+
+_Write = Callable[[Path], tuple[Evidence, list[str]]]
+"""Writes files below a folder; the evidence, and the names of what people read."""
+
+
+def _log(write: _Write, metrics: dict[str, float], run_id: str, model_id: str | None) -> EvaluationResult:
+    client = MlflowClient()
+    evidence, artifacts = _log_artifacts(write, run_id, client)
     tags = [RunTag(TAG_DATA_DIGEST, evidence.data.digest)]
     if evidence.model is not None:
         tags.append(RunTag(TAG_MODEL_DIGEST, evidence.model.digest))
@@ -79,14 +119,11 @@ def log_evaluation(evaluation: Evaluation, run_id: str, model_id: str | None) ->
     return EvaluationResult(metrics=metrics, artifacts=artifacts, run_id=run_id)  # type: ignore[no-untyped-call]
 
 
-def _log_artifacts(
-    evaluation: Evaluation, run_id: str, client: MlflowClient
-) -> tuple[Evidence, dict[str, EvaluationArtifact]]:
+def _log_artifacts(write: _Write, run_id: str, client: MlflowClient) -> tuple[Evidence, dict[str, EvaluationArtifact]]:
     with TemporaryDirectory() as folder:
         root = Path(folder)
         (root / REPORT_JSON).parent.mkdir()
-        evidence = _evidence(evaluation, run_id, root)
-        names = _write(evaluation, evidence, root)
+        evidence, names = write(root)
         artifacts = {name: _artifact(name, root) for name in names}
         client.log_artifacts(run_id, folder)
     return evidence, artifacts
@@ -121,19 +158,17 @@ def _rows(evaluation: Evaluation) -> Rows:
     )
 
 
-def _write(evaluation: Evaluation, evidence: Evidence, root: Path) -> list[str]:
+def _write(evidence: Evidence, report: ReliabilityReport, root: Path) -> list[str]:
     """Write what people read below ``root``, and name it."""
     content = evidence.to_json()
     (root / REPORT_JSON).write_bytes(content)
     keyring = Keyring.from_environment(EVIDENCE_KEYS)
     if keyring is not None:
         (root / REPORT_SIG).write_text(keyring.sign("evidence", content), encoding="utf-8")
-    names = [REPORT_JSON, *_show(evidence, evaluation.report, root)]
+    names = [REPORT_JSON, *_show(evidence, report, root)]
     if evidence.drift is not None:
         (root / DRIFT_JSON).write_text(json.dumps(evidence.drift, indent=1, allow_nan=False), encoding="utf-8")
         names.append(DRIFT_JSON)
-    if evaluation.evidently_reference is not None:
-        names += _evidently(evaluation.evidently_reference, evaluation.rows.features, root)
     return names
 
 

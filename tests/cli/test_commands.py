@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import click
@@ -406,6 +407,18 @@ def test_doctor_finds_nothing_in_a_sound_environment():
 def test_doctor_knows_what_does_not_go_together(versions, problem):
     (found,) = find_problems(SOUND | versions)
     assert re.match(problem, found)
+
+
+def test_doctor_knows_every_extra_and_what_it_brings():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {
+        extra: {re.match(r"[\w-]+", each)[0].lower() for each in requirements}
+        for extra, requirements in project["optional-dependencies"].items()
+        if extra != "all"
+    }
+    assert EXTRAS.keys() == wanted.keys()
+    for extra, names in EXTRAS.items():
+        assert {name.lower() for name in names} <= wanted[extra], extra
 
 
 def test_doctor_with_a_problem_is_exit_code_2(monkeypatch):

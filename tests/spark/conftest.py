@@ -1,0 +1,63 @@
+"""One Spark session for the tests of this folder."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+OF_SPARK = (
+    "ignore:PySpark does not yet fully support pandas:FutureWarning",
+    "ignore:The copy keyword is deprecated and will be removed:DeprecationWarning",
+    "ignore:.*distutils Version classes are deprecated:DeprecationWarning",
+    "ignore:.*Hint. Inferred schema contains integer:UserWarning",
+    "ignore:Starting with pandas version 4.0 all arguments of all:DeprecationWarning",
+    "ignore:_ImportHookChainedLoader.exec_module.. not found:ImportWarning",
+    "ignore:the load_module.. method is deprecated:DeprecationWarning",
+)
+"""What PySpark and MLflow make Python say; not what these tests are about."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            for warning in OF_SPARK:
+                item.add_marker(pytest.mark.filterwarnings(warning))
+
+
+@pytest.fixture(scope="session")
+def spark():
+    """A session of two cores, in this process's own Java machine."""
+    if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
+        pytest.skip("Spark needs Java, and there is none.")
+    pyspark = pytest.importorskip("pyspark")
+    import warnings
+
+    before = os.environ.get("PYSPARK_PYTHON")
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    settings = {
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.memory": "1g",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.sql.adaptive.enabled": "false",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        # Compiling an expression takes longer than evaluating it for a few thousand rows.
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        builder = pyspark.sql.SparkSession.builder.master("local[2]").appName("caliber")
+        session = builder.config(map=settings).getOrCreate()
+    session.sparkContext.setLogLevel("OFF")
+    yield session
+    session.stop()
+    if before is None:
+        os.environ.pop("PYSPARK_PYTHON", None)
+    else:
+        os.environ["PYSPARK_PYTHON"] = before
