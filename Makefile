@@ -14,7 +14,7 @@ IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 # No telemetry of MLflow's own from our tests and demos.
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help demo demo-multiclass test test-slow test-floor check format benchmarks clean
+.PHONY: help demo demo-multiclass test test-system test-slow test-resilience test-floor check format benchmarks clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -47,6 +47,9 @@ test-system: $(VENV)/.dev ## Whole systems of real processes: guarded servers, b
 test-slow: $(VENV)/.dev ## Simulations and load tests
 	$(PYTEST) -m slow
 
+test-resilience: $(VENV)/.dev ## Real processes under load while everything around them fails; needs the right to mount a file system
+	$(PYTEST) -s -m "slow or not slow" tests/resilience
+
 test-floor: ## The glue on the oldest supported MLflow, pandas 2 and scikit-learn
 	test -x $(FLOOR)/bin/uv || { $(PYTHON) -m venv $(FLOOR) && $(FLOOR)/bin/python -m pip install --quiet uv; }
 	$(FLOOR)/bin/uv pip install --quiet --compile-bytecode --python $(FLOOR)/bin/python -e '.[evaluate]' --group floor
@@ -62,7 +65,7 @@ format: $(VENV)/.dev ## Mend what ruff can mend
 	$(BIN)/ruff format .
 
 benchmarks: $(VENV)/.dev ## Ratios against the peers, as in docs/benchmarks.md
-	for script in numerics online evaluator save serve "serve --live" guard guard_pages; do \
+	for script in numerics online evaluator save serve "serve --live" guard guard_pages review_queue live_reports live_service report_files spark kafka rollups capacity; do \
 		set -- $$script; name=$$1; shift; echo; echo $$script; $(BIN)/python tests/benchmarks/$$name.py $$@; done
 
 clean: ## Remove environments, caches and what the demo left
