@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mlflow_caliber.live._settings import MonitorSettings
@@ -15,6 +15,10 @@ STATES = (
     "waiting",
 )
 _DAY = 86_400.0
+# The page is looked at again and again: at the usual 5 % it would cry wolf every few weeks.
+_ALPHA = 0.001
+# Of very many outcomes any gap is no chance; one that is surely below a hundredth is nobody's trouble.
+_SMALL = 0.01
 _INVESTIGATED = {("diagnosis", "investigate"), ("calibration", "served")}
 _RECALIBRATED = {("diagnosis", "recalibrate"), ("calibration", "shipped")}
 _ADVICE = {
@@ -24,13 +28,14 @@ _ADVICE = {
     "drifting": "Look at the columns that have drifted; retrain if the change is to stay.",
     "recalibrating": "Serve the corrected probabilities, and save the revision as a new version to have it approved.",
     "calibrated": "Nothing needs to be done.",
-    "waiting": "Send outcomes, and let `mlflow-caliber worker` run: only then can anything be said.",
+    "waiting": "Send outcomes, and let `mlflow-caliber worker` run: more of both is needed to say how it is.",
 }
 
 
 def overview_of(
     stream: Stream,
     report: Mapping[str, Any],
+    of_week: Callable[[], Mapping[str, Any]],
     last: tuple[float | None, float | None],
     settings: MonitorSettings,
     now: float,
@@ -43,6 +48,8 @@ def overview_of(
         Which.
     report : mapping
         The quick report of all there is.
+    of_week : callable
+        Gives that of the last week, which decides where no alarm does.
     last : pair of float or None
         When the last prediction and the last outcome were recorded.
     settings : MonitorSettings
@@ -55,6 +62,8 @@ def overview_of(
     low, high = report["intervals"]["served"].get("ece", (None, None))
     seen = None if report["n"] < settings.min_rows else stream.observed_at()
     state, sentence = _state(alarms, report, last[0], figures.revision, settings, now, is_watched=seen is not None)
+    if state == "calibrated":
+        state, sentence = _without_alarm(report, of_week(), settings)
     return {
         "model": stream.model,
         "version": stream.version,
@@ -113,11 +122,20 @@ def _state(
         return "waiting", f"Too little is known: {n} outcomes, and {settings.min_rows} are needed."
     if not is_watched:
         return "waiting", f"{n} outcomes are known, and nobody has looked at them yet."
-    ece, (low, high) = report["metrics"]["served"]["ece"], report["intervals"]["served"]["ece"]
-    return (
-        "calibrated",
-        f"What is said fits what happens: the mean gap is {ece:.1%} ({low:.1%} to {high:.1%}) over {n} outcomes.",
-    )
+    return "calibrated", ""
+
+
+def _without_alarm(report: Mapping[str, Any], of_week: Mapping[str, Any], settings: MonitorSettings) -> tuple[str, str]:
+    """The state where nobody has raised an alarm: alarms need time, and of more than two classes nobody raises them."""
+    recent, when = (of_week, " of the last week") if of_week["n"] >= settings.min_rows else (report, "")
+    served, (low, high) = recent["metrics"]["served"], recent["intervals"]["served"]["ece"]
+    gap = f"the mean gap is {served['ece']:.1%} ({low:.1%} to {high:.1%}) over {recent['n']} outcomes{when}"
+    p = served.get("calibration_p")
+    if p is None or p >= _ALPHA or low <= _SMALL:
+        return "calibrated", f"What is said fits what happens: {gap}."
+    if report["kind"] == "top_label":
+        return "investigate", f"What is said does not fit what happens: {gap}, far more than chance would make."
+    return "waiting", f"There is no alarm yet, but {gap}, more than chance would make."
 
 
 def _by_state(alarms: Sequence[Alarm]) -> list[tuple[str, list[Alarm]]]:

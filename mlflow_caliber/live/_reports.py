@@ -160,16 +160,18 @@ class Reports:
                 return dict(known[2])
             as_of = _as_of(followed)
             sample = self._sample(followed, since, labels, threshold, exact=full)
-        span = {"name": window, "since": None if since is None else float(since * _DAY), "until": None}
+        start = None if since is None else float(since * _DAY)
+        span = {"name": window, "since": start, "until": None}
         head = {**told, "as_of": as_of, "window": span, "segment": None}
+        note = _of_shares(stream, sample, start, labels)
         if not full:
-            answer = {**head, **content_of(sample, threshold, full=False)}
+            answer = {**head, **_with_note(content_of(sample, threshold, full=False), note)}
         else:
             with followed.computing:
                 known = followed.answers.get(key)
                 if known is not None and _is_recent(known):
                     return dict(known[2])
-                answer = {**head, **content_of(sample, threshold, full=True)}
+                answer = {**head, **_with_note(content_of(sample, threshold, full=True), note)}
                 followed.keep(key, (position, time.monotonic(), answer))
         followed.keep(key, (position, time.monotonic(), answer))
         return dict(answer)
@@ -194,7 +196,8 @@ class Reports:
         with followed.computing:
             how = {"most_groups": None} if full else {}
             found = sample_of_range(stream, wanted, news, labels, () if threshold is None else (threshold,), **how)
-            content = content_of(found.sample, threshold, full=full)
+            note = _of_shares(stream, found.sample, found.since, labels)
+            content = _with_note(content_of(found.sample, threshold, full=full), note)
         if found.position < begun:  # somebody makes the rollups anew, and is not as far again
             with followed.lock:
                 followed.load()
@@ -272,7 +275,7 @@ class Reports:
         report = self.report(stream)
         with self._fresh(stream) as followed:
             last = (followed.summary.last_prediction_at, followed.summary.last_outcome_at)
-        return overview_of(stream, report, last, self.monitor, self.clock())
+        return overview_of(stream, report, lambda: self.report(stream, "7d"), last, self.monitor, self.clock())
 
     def summary(self, stream: Stream) -> StreamSummary:
         """The sums of the stream, brought up to date; to be read, not changed."""
@@ -390,6 +393,23 @@ class Reports:
 
 def _is_recent(known: tuple[Any, float, dict[str, Any]]) -> bool:
     return time.monotonic() - known[1] < _BELIEVED
+
+
+def _of_shares(stream: Stream, sample: Sample, since: float | None, labels: str) -> str:
+    """What to know of audits that stand for different shares of the predictions."""
+    if labels != "all" or sample.n_labelled in (0, sample.n_predictions):
+        return ""
+    at = stream.audit_share_changed_at()
+    if at is None or (since is not None and since >= at):
+        return ""
+    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(at))
+    return (
+        f"The share of answers that is audited was changed at {when} UTC: only a report since then weighs them fairly."
+    )
+
+
+def _with_note(content: dict[str, Any], note: str) -> dict[str, Any]:
+    return {**content, "note": " ".join(filter(None, [content["note"], note]))}
 
 
 def _as_of(followed: Followed) -> dict[str, Any]:

@@ -39,10 +39,15 @@ _SOURCE = {name: k for k, name in enumerate(SOURCES)}
 
 
 class _Labelled(NamedTuple):
-    """A prediction and its label, which comes (1.0) or is taken back (-1.0) by the entry of that number."""
+    """A prediction and its label, which comes (1.0) or is taken back (-1.0) by the entry of that number.
+
+    The source is the most careful one that has told a label so far. A sample of audits must not lose the cases where an
+    audit agreed with what was known, nor those where it was overruled later: the rest would all be disagreements.
+    """
 
     said: SaidRow
     told: ToldRow
+    source: int
     sign: float
     seq: int
 
@@ -163,19 +168,19 @@ class StreamSummary:
         for entry in entries:
             if isinstance(entry, SaidRow):
                 rows[entry.prediction_id] = entry
-                label = _last_before(labels.get(entry.prediction_id, ()), entry.seq)
+                earlier = _before(labels.get(entry.prediction_id, ()), entry.seq)
                 self.early.discard(short_id(entry.prediction_id))
-                if label is not None:
-                    changes.append(_Labelled(entry, label, 1.0, entry.seq))
+                if earlier:
+                    changes.append(_Labelled(entry, earlier[-1], _source(earlier), 1.0, entry.seq))
                 continue
             row = rows.get(entry.prediction_id)
             if row is None or row.seq > entry.seq:
                 self._wait(entry.prediction_id)
                 continue
-            before = _last_before(labels.get(entry.prediction_id, ()), entry.seq) if entry.correction else None
-            if before is not None:
-                changes.append(_Labelled(row, before, -1.0, entry.seq))
-            changes.append(_Labelled(row, entry, 1.0, entry.seq))
+            earlier = _before(labels.get(entry.prediction_id, ()), entry.seq) if entry.correction else []
+            if earlier:
+                changes.append(_Labelled(row, earlier[-1], _source(earlier), -1.0, entry.seq))
+            changes.append(_Labelled(row, entry, _source([*earlier, entry]), 1.0, entry.seq))
         return [change for change in changes if _is_scorable(change.said)]
 
     def _wait(self, prediction_id: str) -> None:
@@ -243,7 +248,7 @@ class StreamSummary:
             day=np.floor_divide(at, 86_400.0).astype(np.int64),
             hour=np.floor_divide(at, 3_600.0).astype(np.int64),
             stratum=np.array([row.abstained for row in said], dtype=np.int64),
-            source=np.array([_SOURCE[each.told.source] for each in labelled], dtype=np.int64),
+            source=np.array([each.source for each in labelled], dtype=np.int64),
             segment=np.array([self._segment(row.segment) for row in said], dtype=np.int64),
             y=y,
             sign=np.array([each.sign for each in labelled]),
@@ -265,7 +270,7 @@ class StreamSummary:
         return self.names.get(name, OTHER)
 
     def _day(self, day: int) -> Tally:
-        if self.days and day <= max(self.days) - DAYS:
+        if day not in self.days and day <= self.newest_day - DAYS:
             self.changed.add("older")
             return self.older
         self.changed.add(f"day:{day}")
@@ -312,8 +317,12 @@ def short_id(prediction_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(prediction_id.encode(), digest_size=8).digest(), "little")
 
 
-def _last_before(labels: Sequence[ToldRow], seq: int) -> ToldRow | None:
-    return next((label for label in reversed(labels) if label.seq < seq), None)
+def _before(labels: Sequence[ToldRow], seq: int) -> list[ToldRow]:
+    return [label for label in labels if label.seq < seq]
+
+
+def _source(labels: Sequence[ToldRow]) -> int:
+    return max(_SOURCE[label.source] for label in labels)
 
 
 def _is_scorable(row: SaidRow) -> bool:

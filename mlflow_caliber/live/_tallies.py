@@ -145,11 +145,14 @@ class CellTally:
         return self.plus(CellTally(np.concatenate(place).astype(np.int32), sums, losses))
 
     def plus(self, other: CellTally) -> CellTally:
-        """The rows of both; ``other`` may name a place more than once."""
+        """The rows of both; ``other`` may name a place more than once.
+
+        Rows that are taken back may come before the rows themselves: a place is forgotten when nothing is left of it.
+        """
         place, where = np.unique(np.append(self.place, other.place), return_inverse=True)
         columns = np.concatenate([self.sums, other.sums], axis=1)
         sums = np.array([np.bincount(where, column, place.size) for column in columns], dtype=np.float64)
-        there = sums[0] > 0.0
+        there = (sums[:2] != 0.0).any(axis=0)
         return CellTally(place[there], sums[:, there], self.losses + other.losses)
 
 

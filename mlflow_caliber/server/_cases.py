@@ -72,7 +72,7 @@ def effect_of(answered: Answered, stream: Stream) -> str:
 
 def _told(answered: Answered, stream: Stream) -> str:
     outcome, known = answered.review.outcome, answered.known
-    if answered.recorded:
+    if answered.recorded and (known is None or known.outcome != outcome):
         instead = "" if known is None else f", and replaces {known.outcome!r} ({_source(known.source)})"
         return f"The outcome {outcome!r} was recorded for {stream.subject}{instead}."
     if known is None:

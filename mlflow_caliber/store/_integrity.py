@@ -23,6 +23,13 @@ from mlflow_caliber.store._schema import (
 
 __all__ = ["IntegrityPart"]
 
+# Clocks of several machines differ by seconds; by hours one of them was wrong.
+_AHEAD = 1.0
+_FUTURE = (
+    "Its last entry was recorded {:,.0f} hours from now: a clock was wrong, and all that comes before that time is "
+    "recorded at that time."
+)
+
 
 class IntegrityPart:
     """The examination of a store."""
@@ -40,7 +47,11 @@ class IntegrityPart:
         """
         with self._database.read() as connection:
             found = list(_of_sqlite(connection)) if self._database.is_sqlite else []
+            now = self._database.now(connection)
             for stream in connection.execute(sa.select(streams).order_by(streams.c.id)).mappings():
+                ahead = (stream["last_recorded_at"] - now) / 3_600.0
+                if ahead > _AHEAD:
+                    found.append(f"{stream['model']}/{stream['version']}: {_FUTURE.format(ahead)}")
                 found += [f"{stream['model']}/{stream['version']}: {each}" for each in _of_stream(connection, stream)]
         return tuple(found)
 

@@ -18,6 +18,7 @@ from mlflow_caliber.store._prepared import Insert, Prepared, ids_among
 from mlflow_caliber.store._rows import (
     OUTCOME_FIELDS,
     PREDICTION_FIELDS,
+    SOURCES,
     harmless,
     kept_content,
     kept_id,
@@ -62,6 +63,7 @@ _SAID = sa.select(*(predictions.c[name] for name in PREDICTION_FIELDS)).where(
 _ENTRY = ("stream_id", "seq", "recorded_at")
 _REVIEW = ("stream_id", "prediction_id", "status", "reason", "created_at", "confidence", "origin", "queue_place")
 _REFUSED = ("stream_id", "recorded_at", "kind", "prediction_id", "content", "sentence")
+_CARE = {source: k for k, source in enumerate(SOURCES)}
 _INTO = {
     predictions: Insert(predictions, (*_ENTRY, *PREDICTION_FIELDS)),
     outcomes: Insert(outcomes, (*_ENTRY, *OUTCOME_FIELDS, "known", "correction")),
@@ -128,8 +130,8 @@ class _Batch:
         self._threshold: float | None = told.get("abstain_threshold")
         self._audit_share: float = told.get("review", {}).get("audit_share", 0.0)
         self._first_seq = self._next_seq = int(stream["next_seq"])
-        # A clock that was set back must not reorder the log.
-        self._now = max(now, stream["last_recorded_at"])
+        # A clock that was set back must not reorder the log; what a prediction says of itself is by the clock as it is.
+        self._clock, self._now = now, max(now, stream["last_recorded_at"])
         self._predictions: list[dict[str, Any]] = []
         self._outcomes: list[dict[str, Any]] = []
         self._refused: list[dict[str, Any]] = []
@@ -232,7 +234,7 @@ class _Batch:
         """Fill in what a prediction left open: as when it was recorded, else by the clock and the threshold."""
         is_new = before is row
         if row["predicted_at"] is None:
-            row["predicted_at"] = self._now if is_new else before["predicted_at"]
+            row["predicted_at"] = self._clock if is_new else before["predicted_at"]
         if row["abstained"] is None and is_new:
             withheld = self._threshold is not None and row["confidence"] < self._threshold
             row |= {"abstained": withheld, "reason": LOW_CONFIDENCE if withheld else ""}
@@ -242,8 +244,10 @@ class _Batch:
     def _take_outcome(self, index: int, row: dict[str, Any], told: dict[str, list[tuple[Any, ...]]]) -> None:
         earlier = told.setdefault(row["prediction_id"], [])
         telling = (row["outcome"], row["observed_at"], row["source"])
-        # What was told before in every word is a message that comes again, not one that takes a correction back.
-        if earlier and (earlier[-1][0] == row["outcome"] or telling in earlier):
+        # What was told before in every word is a message that comes again, and takes no correction back. The same
+        # label is news from somebody who looked more closely: a sample of audits needs those that agree.
+        agrees = bool(earlier) and earlier[-1][0] == row["outcome"]
+        if telling in earlier or (agrees and _CARE[row["source"]] <= max(_CARE[source] for *_, source in earlier)):
             return
         self._became[index] = _Became.CORRECTION if earlier else _Became.RECORDED
         earlier.append(telling)

@@ -14,12 +14,14 @@ from mlflow_caliber.exceptions import InvalidInputError
 from mlflow_caliber.store._base import StreamBase
 from mlflow_caliber.store._checks import check_name, check_stored_text, label_text
 from mlflow_caliber.store._record import locked_stream
-from mlflow_caliber.store._schema import settings
+from mlflow_caliber.store._schema import audit, predictions, settings
 
 __all__ = ["REVIEW_ORDERS", "ReviewSettings", "SettingsPart", "StreamSettings"]
 
 REVIEW_ORDERS = ("uncertain", "oldest", "cost")
 _MOST_ANSWERS = 9
+_CHANGED = "change_settings"
+_UNCHANGED = ({"audit_share": 0.0},) * 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,8 +159,30 @@ class SettingsPart(StreamBase):
                 connection.execute(sa.delete(settings).where(settings.c.stream_id == self._id))
                 row = {"stream_id": self._id, "content": content, "updated_at": self._database.now(connection)}
                 connection.execute(sa.insert(settings).values(row))
-                self._audit(connection, actor, "change_settings", changed)
+                self._audit(connection, actor, _CHANGED, changed)
         return new
+
+    def audit_share_changed_at(self) -> float | None:
+        """When the share of answers that is audited was last changed while there were predictions already.
+
+        Audits from before and after stand for different shares of the predictions; None if all stand for one.
+
+        Examples
+        --------
+        >>> from mlflow_caliber.store import open_store
+        >>> open_store("sqlite://").stream("churn", "1").audit_share_changed_at() is None
+        True
+        """
+        changes = sa.select(audit.c.at, audit.c.detail).order_by(audit.c.at.desc())
+        mine = (audit.c.subject == self.subject) & (audit.c.action == _CHANGED)
+        oldest = sa.select(predictions.c.recorded_at).order_by(predictions.c.seq).limit(1)
+        with self._database.read() as connection:
+            for at, detail in connection.execute(changes.where(mine)):
+                before, after = (each["audit_share"] for each in detail.get("review", _UNCHANGED))
+                if before != after:
+                    first = connection.execute(oldest.where(predictions.c.stream_id == self._id)).scalar()
+                    return None if first is not None and first > at else float(at)
+        return None
 
 
 def settings_of(connection: Connection, stream_id: int) -> StreamSettings:

@@ -25,6 +25,7 @@ from summed_streams import (
     record,
     report_of,
     said,
+    sources_of,
     with_damaged_summary,
 )
 
@@ -77,9 +78,10 @@ def test_the_numbers_are_those_of_the_rows(any_store, steps, span, segment, labe
     low, high = answer["window"]["since"], answer["window"]["until"]
     rows = twin.rows(low, high)
     rows = rows if segment is None else rows[rows["segment"] == segment]
-    known = labelled_rows(rows, None if labels == "all" else labels)
+    known = labelled_rows(rows, sources_of(twin), None if labels == "all" else labels)
     assert (answer["n"], answer["n_predictions"]) == (len(known), len(rows))
-    assert store.faults() == ()
+    # (Of other examples' streams, the clock that begins anew says that it was wrong.)
+    assert not [fault for fault in store.faults() if fault.startswith(f"{stream.subject}:")]
     if len(known):
         served, _ = report_of(stream, known, fair_weights(rows, known) if labels == "all" else None)
         for key in KEYS:

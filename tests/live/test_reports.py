@@ -19,9 +19,9 @@ from mlflow_caliber.live._followed import Followed
 from mlflow_caliber.live._sums import WindowSums
 from mlflow_caliber.live._tallies import Changes, Tally, losses_of
 from mlflow_caliber.metrics import ScoreStatistics
-from mlflow_caliber.store import Outcome, SaidRow, ToldRow, open_store
+from mlflow_caliber.store import Outcome, ReviewSettings, SaidRow, StreamSettings, ToldRow, open_store
 from mlflow_caliber.store._schema import outcomes, predictions, streams
-from summed_streams import events, fair_weights, happened, labelled_rows, report_of, said
+from summed_streams import events, fair_weights, happened, labelled_rows, report_of, said, sources_of
 
 EXACT = ("ece", "brier", "log_loss", "mcb", "dsc", "aurc", "e_aurc", "augrc", "accuracy", "roc_auc")
 
@@ -64,7 +64,7 @@ def test_the_numbers_are_those_of_the_rows(any_uri, steps, source):
                 reports = Reports(store)
         every = stream.rows()
         for labels in ("all", source):
-            rows = labelled_rows(every, None if labels == "all" else labels)
+            rows = labelled_rows(every, sources_of(stream), None if labels == "all" else labels)
             weight = fair_weights(every, rows) if labels == "all" else None
             assert_is_report_of(reports.report(stream, labels=labels), stream, rows, weight)
 
@@ -435,6 +435,27 @@ def test_only_who_was_looked_at_is_called_calibrated(store, stream, clock):
     assert stream.observation()[1]["window"]["drift_note"] == "None."
 
 
+def test_a_gap_without_an_alarm_is_not_called_calibrated(store, stream, clock):
+    app = store.stream("app", "1")  # of the predicted class: nobody learns it, so nobody raises an alarm
+    for week, right in enumerate((270, 120)):
+        fill(stream, clock, 300, prefix=week, truth=lambda p, week=week: 1.0 - p if week else p)
+        ids = [f"{week}-{k}" for k in range(300)]
+        assert app.record([said(each, 0.9, prediction="yes") for each in ids]).recorded == 300
+        told = ["yes" if k < right else "no" for k in range(300)]
+        app.record([Outcome(prediction_id=i, outcome=y, observed_at=0.0) for i, y in zip(ids, told, strict=True)])
+        clock.now += 10 * DAY * (1 - week)
+    Monitor(store, references=lambda *_: (None, "None.")).turn(now=clock.now)
+    reports = Reports(store, clock)
+    found = reports.overview(app)
+    assert found["state"] == "investigate"
+    assert "does not fit what happens: the mean gap is 50.0%" in found["sentence"]
+    assert "over 300 outcomes of the last week" in found["sentence"]
+    for alarm in stream.open_alarms():
+        stream.resolve_alarm(alarm.kind, alarm.key)
+    assert reports.overview(stream)["state"] == "waiting"
+    assert reports.overview(stream)["sentence"].startswith("There is no alarm yet, but the mean gap is")
+
+
 @pytest.mark.parametrize(
     ("kind", "key", "state"),
     [
@@ -485,3 +506,25 @@ def test_who_says_nothing_for_long_is_silent(store, stream, clock):
     clock.now += 2 * DAY
     found = Reports(store, clock).overview(stream)
     assert (found["state"], found["sentence"]) == ("silent", "No prediction for 2 days.")
+
+
+def test_a_share_of_audits_that_changed_is_told(store, stream, clock):
+    def audited(share):
+        stream.change_settings(StreamSettings(review=ReviewSettings(audit_share=share)), "mia")
+        clock.now += 3_600.0
+
+    audited(0.02)
+    fill(stream, clock, 200, outcomes=False)
+    stream.record([happened("a1", 1, "audit")])
+    reports = Reports(store, clock)
+    assert reports.report(stream)["note"] == ""  # it was set before there was anything
+    audited(0.5)
+    changed = clock.now - 3_600.0
+    fill(stream, clock, 200, prefix="b")
+    assert "was changed at 2023-11-18 23:13 UTC" in reports.report(stream)["note"]
+    assert "was changed" in reports.report(stream, detail="full")["note"]
+    assert "was changed" in reports.report(stream, until=clock.now + DAY)["note"]
+    for how in ({"labels": "audit"}, {"since": changed + 3_600.0}):
+        assert "was changed" not in reports.report(stream, **how)["note"]
+    stream.change_settings(StreamSettings(stage="production", review=ReviewSettings(audit_share=0.5)), "mia")
+    assert stream.audit_share_changed_at() == changed

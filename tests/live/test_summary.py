@@ -17,7 +17,7 @@ from mlflow_caliber.live._segments import segments_of
 from mlflow_caliber.live._summary_state import summary_from_parts, summary_to_parts
 from mlflow_caliber.live._sums import WindowSums
 from mlflow_caliber.store import open_store
-from summed_streams import events, happened, labelled_rows, said
+from summed_streams import events, happened, labelled_rows, said, sources_of
 
 USUAL = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -72,7 +72,8 @@ def test_it_counts_the_rows_of_the_log(logs):
     assert (sample.n_labelled, sample.n_predictions) == (len(rows), len(every))
     assert sample.n_abstained == every["abstained"].sum()
     for source in ("observed", "review", "audit"):
-        assert WindowSums(None, source).sample(summary).n_labelled == (rows["source"] == source).sum()
+        told = labelled_rows(every, sources_of(stream), source)
+        assert WindowSums(None, source).sample(summary).n_labelled == len(told)
     assert summary.position == stream.log_end()
 
 
@@ -192,3 +193,36 @@ def test_no_bytes_do_harm(parts, data):
         inside[data.draw(st.integers(0, len(inside) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(StateError):
         summary_from_parts({**parts, name: parts[name][:18] + zlib.compress(bytes(inside))}, "1")
+
+
+def test_a_label_may_be_taken_back_just_when_its_day_becomes_old():
+    clock = Clock()
+    clock.now = 20_000 * DAY + 3_600.0
+    stream = recorded([[said("a", 0.9), happened("a", 1), said("b", 0.8), happened("b", 1)]], clock)
+    summary = summed(stream)
+    clock.now += 31 * DAY
+    stream.record([happened("a", 0, "audit", at=5.0), said("c", 0.3)])
+    summary.advance(stream.summary_rows(summary.position, 100), stream)
+    for each in (summary, summary_from_parts(summary_to_parts(summary, whole=True), stream.positive), summed(stream)):
+        sample = WindowSums(None, "all").sample(each)
+        assert sample.n_labelled == 2
+        assert sample.served.measure(only=("brier",)).metrics["brier"] == pytest.approx((0.9**2 + 0.2**2) / 2)
+
+
+def test_audits_that_agree_are_audits_too():
+    """The share of disagreements among the audited must be that of all, whoever told a label first or last."""
+    rng = np.random.default_rng(0)
+    right = rng.random(500) < 0.9
+    ids = [f"id{k}" for k in range(500)]
+    log = [said(key, 0.9) for key in ids] + [happened(key, y) for key, y in zip(ids, right, strict=True)]
+    log += [
+        happened(key, y ^ (k % 50 == 0), "audit", at=1.0) for k, (key, y) in enumerate(zip(ids, right, strict=True))
+    ]
+    log += [happened(key, y, at=2.0) for key, y in zip(ids[:100], right, strict=False)]
+    summary = summed(recorded([log]), batch=77)
+    assert WindowSums(None, "audit").sample(summary).n_labelled == 500
+    assert WindowSums(None, "observed").sample(summary).n_labelled == 0
+    accuracy = WindowSums(None, "audit").sample(summary).served.measure(only=("accuracy",)).metrics["accuracy"]
+    expected = right ^ (np.arange(500) % 50 == 0)
+    expected[:100] = right[:100]
+    assert accuracy == pytest.approx(expected.mean())

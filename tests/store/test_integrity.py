@@ -64,3 +64,13 @@ def test_what_is_wrong(uri, store, filled, harm, fault):
     execute(uri, harm)
     assert f"churn/1: {fault}" in store.faults()
     assert all(each.startswith("churn/1: ") for each in store.faults())
+
+
+def test_a_clock_that_was_wrong_is_told(store, clock, filled, said):
+    clock.now += 400 * 86_400.0
+    filled.record([said("future", predicted_at=None)])
+    clock.now -= 400 * 86_400.0
+    filled.record([said("now", predicted_at=None)])
+    assert filled.log()[-1].event.predicted_at == clock.now  # it is the prediction's own time, wherever the log is
+    (fault,) = store.faults()
+    assert fault.startswith("churn/1: Its last entry was recorded 9,600 hours from now: a clock was wrong")

@@ -402,7 +402,9 @@ def test_any_label_where_a_stream_has_no_classes(store, case):
 def test_an_outcome_that_came_meanwhile(stream, clock, case, happened):
     stream.record([case("a"), case("b"), happened("a", 1), happened("b", 1)])
     agreed = stream.answer_review("a", "mia", "confirm")
-    assert (agreed.recorded, agreed.known.outcome, agreed.known.source) == (False, "1", "observed")
+    assert (agreed.recorded, agreed.known.outcome, agreed.known.source) == (True, "1", "observed")
+    assert stream.log()[-1].event.source == "review"  # so that the reviewed cases are not only those of disagreement
+    assert stream.record([happened("a", 1)]).duplicates == 1
     replaced = stream.answer_review("b", "mia", "correct", 0)
     assert (replaced.recorded, replaced.known.outcome) == (True, "1")
     assert stream.log()[-1].correction

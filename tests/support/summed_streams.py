@@ -54,10 +54,20 @@ events = st.lists(st.one_of(_predictions, _outcomes, _outcomes), min_size=1, max
 """Predictions, outcomes before and after them, corrections, duplicates, conflicts and strangers."""
 
 
-def labelled_rows(rows, source=None):
-    """The rows of the log that count."""
+def labelled_rows(rows, sources=None, source=None):
+    """The rows of the log that count; of a source, those whose label it has told before any that look more closely."""
     known = rows["outcome"].notna() & (rows["reason"] != "unscorable_row")
-    return rows[known if source is None else known & (rows["source"] == source)]
+    return rows[known if source is None else known & (rows["prediction_id"].map(sources) == source)]
+
+
+def sources_of(stream):
+    """By prediction, who of those that have told a label looked most closely: audits before reviews."""
+    found = {}
+    for entry in stream.log(limit=100_000):
+        if isinstance(entry.event, Outcome):
+            before = found.get(entry.event.prediction_id, "observed")
+            found[entry.event.prediction_id] = max(before, entry.event.source, key=SOURCES.index)
+    return found
 
 
 def report_of(stream, rows, weight=None):

@@ -176,7 +176,8 @@ def calm(works, folder):
 def account(works, store, folder):
     """That everything is stored exactly once, and every number is that of a calm run; the figures of it."""
     stored = 0
-    assert store.faults() == ()
+    # (A clock that was days ahead is told, and right so.)
+    assert [fault for fault in store.faults() if "a clock was wrong" not in fault] == []
     with calm(works, folder) as reference:
         for work in works:
             stream, twin = (each.find_stream(work.model, work.version) for each in (store, reference))
