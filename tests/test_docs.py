@@ -82,10 +82,18 @@ def commands(group: click.Group, prefix: str = "") -> list[tuple[str, click.Comm
 @pytest.mark.parametrize(("name", "command"), commands(main), ids=lambda value: value if isinstance(value, str) else "")
 def test_commands_and_their_options(name: str, command: click.Command) -> None:
     assert documented(f"mlflow-caliber {name}")
-    page = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
+    section = of_command(name.split(maxsplit=1)[0])
     for parameter in command.params:
         for option in parameter.opts:
-            assert not option.startswith("--") or option in page, f"{name} {option} is missing from cli.md"
+            is_said = option == "--json" or re.search(rf"`{option}[` ]", section)
+            assert is_said or not option.startswith("--"), f"{name} {option} is missing from cli.md"
+
+
+def of_command(name: str) -> str:
+    """Its section of cli.md, and those that it refers to."""
+    page = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
+    (section,) = re.findall(rf"^## [^\n]*`{name}`.*?(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
+    return "".join([section, *map(of_command, re.findall(r"(?:is|are) as for `(\w+)`", section))])
 
 
 def test_entry_points() -> None:
@@ -165,6 +173,18 @@ def test_shown_commands_exist(page: Path) -> None:
                 pytest.fail(f"{page.name} shows {line!r}: {error.format_message()}")
             except (click.BadParameter, click.exceptions.Exit):
                 pass  # a file that is not here, or --help
+
+
+@pytest.mark.parametrize("name", ["reports.md", "statistics-at-scale.md"])
+def test_blocks_run_and_print_what_they_show(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page, names = (ROOT / "docs/user-guide" / name).read_text(encoding="utf-8"), dict[str, object]()
+    for block, _, shown in re.findall(r"```python\n(.*?)```(\n+```text\n(.*?)```)?", page, re.DOTALL):
+        exec(block, names)
+        printed = capsys.readouterr().out
+        assert not shown or printed == shown
 
 
 def test_changelog_has_this_version() -> None:

@@ -34,17 +34,22 @@ def test_units(file):
     unit.optionxform = str
     unit.read_string(file.read_text(encoding="utf-8"))
     service = unit["Service"]
-    program, *words = shlex.split(service["ExecStart"])
-    assert Path(program).name == "mlflow-caliber"
-    parses(words)
-    safe = {"DynamicUser": "yes", "NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes"}
+    for line in (service["ExecStart"], service.get("ExecStartPre", service["ExecStart"])):
+        program, *words = shlex.split(line)
+        assert Path(program).name == "mlflow-caliber"
+        parses(words)
+    # Two dynamic users would each make the folder that both need their own.
+    assert (service["User"], service["StateDirectory"], "DynamicUser" in service) == ("caliber", "caliber", False)
+    safe = {"NoNewPrivileges": "yes", "ProtectSystem": "strict", "ProtectHome": "yes"}
     assert safe.items() <= dict(service).items()
     assert service["CapabilityBoundingSet"] == ""
     assert f"examples/systemd/{file.name}" in GUIDE
+    assert f"u {service['User']} - " in GUIDE
 
 
 def test_there_is_a_unit_for_each_process():
     assert [file.stem for file in UNITS] == ["caliber-server", "caliber-worker"]
+    assert "mlflow-caliber db upgrade\n" in UNITS[0].read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +60,7 @@ def compose():
 def test_the_compose_file_runs_commands_that_exist(compose):
     services = compose["services"]
     assert sorted(services) == ["db", "proxy", "server", "upgrade", "worker"]
+    assert services["worker"]["environment"]["MLFLOW_TRACKING_URI"] == "${MLFLOW_TRACKING_URI:-}"
     for name in ("server", "upgrade", "worker"):
         parses(services[name]["command"])
         assert services[name]["image"] == services["server"]["image"]
@@ -86,6 +92,20 @@ def test_the_image_installs_extras_that_exist_and_runs_as_nobody():
     (given,) = re.findall(r"/src\[([\w,]+)\]", text)
     assert set(given.split(",")) <= set(extras)
     assert re.search(r"^USER caliber$", text, re.MULTILINE)
+
+
+def test_the_image_gets_what_it_needs_and_no_secrets():
+    text = (EXAMPLES / "compose" / "Dockerfile").read_text(encoding="utf-8")
+    copied = {name for line in re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE) for name in line.split()}
+    assert copied == {"pyproject.toml", "README.md", "LICENSE", "mlflow_caliber"}
+    nothing, *but = [line for line in lines_of(".dockerignore") if line[0] in "*!" and line != "**/__pycache__"]
+    assert nothing == "*"
+    assert {line.removeprefix("!") for line in but} == copied
+    assert "examples/compose/.env" in lines_of(".gitignore")
+
+
+def lines_of(name):
+    return [line for line in (ROOT / name).read_text(encoding="utf-8").splitlines() if line]
 
 
 def test_every_metric_is_in_the_guide():

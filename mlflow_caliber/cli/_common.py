@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -135,6 +136,17 @@ def progress_bar(label: str) -> Iterator[Callable[[float], None] | None]:
         return
     with click.progressbar(length=1000, label=label, file=sys.stderr) as bar:
         yield lambda share: bar.update(round(1000 * share) - bar.pos)
+
+
+def made_folder(folder: Path, option: str) -> Path:
+    """The folder, made where it is not there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        got = f"{str(folder)!r} ({error.strerror})"
+        raise click.BadParameter(f"{option} must be a folder that can be written to, got {got}.") from error
 
 
 def read_table(path: Path, text: Sequence[str] = ()) -> pd.DataFrame:

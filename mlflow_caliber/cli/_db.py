@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import time
+from typing import TYPE_CHECKING
 
 import click
 
 from mlflow_caliber.cli._common import FAILED, PASSED, Command, emit
 from mlflow_caliber.cli._store import named_store, open_store_at, store_option, stream_of
 from mlflow_caliber.exceptions import ConfigError, StoreError
+
+if TYPE_CHECKING:
+    from mlflow_caliber.store import Stream
 
 __all__ = ["db"]
 
@@ -83,9 +87,22 @@ def prune(
         streams = opened.streams() if model is None else (stream_of(opened, model, version),)
         compacted = sum(prune_rows(stream, before) for stream in streams)
         forgotten = opened.prune_tokens(before) if model is None else 0
+        lines = [sentence for stream in streams if (sentence := _why_rows_stay(stream, before))]
     text = f"{compacted} predictions are only in statistics now; {forgotten} dead tokens and sessions are forgotten."
-    emit({"compacted": compacted, "tokens": forgotten}, text, as_json=as_json)
+    emit({"compacted": compacted, "tokens": forgotten}, "\n".join([text, *lines]), as_json=as_json)
     return PASSED
+
+
+def _why_rows_stay(stream: Stream, before: float) -> str | None:
+    """Why rows of that age are still there after pruning, if some are."""
+    oldest, learner = stream.summary_rows(0, 1), stream.learner()
+    if not oldest or oldest[0].recorded_at >= before:
+        return None
+    if learner is not None and (learner.settled or 0) < oldest[0].seq:
+        why = "its learner is not done with them, since it waits for their outcomes or has not read them"
+    else:
+        why = "somebody is at their review, or what came later belongs to them"
+    return f"{stream.subject} keeps rows of that age: {why}."
 
 
 def _prune_by_policy(

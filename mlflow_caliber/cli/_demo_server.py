@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlflow_caliber.cli._common import PASSED, Command, emit, told_to_stop
+from mlflow_caliber.cli._common import PASSED, Command, emit, made_folder, told_to_stop
 from mlflow_caliber.cli._demo_data import Data, Following, Served, back_fill, live_messages, load_data, train
 from mlflow_caliber.cli._traffic import Sent, send_at_their_times
 from mlflow_caliber.exceptions import CaliberError, ServiceError
@@ -49,10 +49,10 @@ def demo_server(*, port: int, folder: Path, data: Path | None, seconds: float | 
 
     Everything runs on this machine and is kept in --folder; started again, it goes on from there.
     """
+    made_folder(folder, "--folder")
     chosen = load_data(data)
     click.echo("Training two classifiers ...", err=True)
     served = train(chosen)
-    folder.mkdir(parents=True, exist_ok=True)
     store_uri = f"sqlite:///{folder.resolve()}/caliber.db"
     recorded, text = _fill(store_uri, chosen, served)
     past = f"{recorded} events of the last 30 days recorded." if recorded else f"The history in {folder} goes on."

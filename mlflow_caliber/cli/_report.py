@@ -15,6 +15,7 @@ from mlflow_caliber.cli._common import (
     Command,
     check_column,
     emit,
+    made_folder,
     mlflow_options,
     progress_bar,
     read_table,
@@ -117,6 +118,8 @@ def report(
     files = DataFiles(data)
     wanted = Wanted(target, proba, raw, model, classes, segments, weight)
     wanted.check(files.columns)
+    if output is not None:
+        made_folder(output, "--output")
     if model is not None:
         use_mlflow(tracking_uri, registry_uri)
     make = _from_batches if files.exceeds(in_memory_rows) else _from_memory
@@ -267,7 +270,6 @@ def _write(result: ReliabilityReport, folder: Path, *, title: str, context: dict
         raise OptionalDependencyError(
             f"--output needs matplotlib and Jinja2: pip install 'mlflow-caliber[evaluate]' ({error})."
         ) from error
-    folder.mkdir(parents=True, exist_ok=True)
     content = json.dumps(result.to_dict(), allow_nan=False, indent=1)
     (folder / "report.json").write_text(content + "\n", encoding="utf-8")
     figures = report_figures(result)

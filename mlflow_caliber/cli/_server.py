@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 import time
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from mlflow_caliber.exceptions import ConfigError
 if TYPE_CHECKING:
     from mlflow_caliber.store import Store
 
-__all__ = ["check_exposure", "first_token", "is_loopback", "server"]
+__all__ = ["check_certificate", "check_exposure", "first_token", "is_loopback", "server"]
 
 FIRST_RUN = "first-run"
 _TLS = "--tls-cert and --tls-key, or --behind-proxy where a proxy on this machine ends TLS"
@@ -66,8 +67,10 @@ def server(
     Learning and watching is done by `mlflow-caliber worker` on the same store. A store without any token is given one
     for an administrator, which is printed once.
     """
+    from mlflow_caliber.live import MonitorSettings, live_section
     from mlflow_caliber.server import ServerSettings, serve
 
+    MonitorSettings.from_dict(live_section(config))
     settings = ServerSettings(
         store_uri=named_store(store_uri),
         host=host,
@@ -85,6 +88,8 @@ def server(
         registry_uri=registry_uri,
         config=config,
     )
+    if tls_cert is not None:
+        check_certificate(tls_cert, tls_key)
     with open_store_at(store_uri, create=True) as opened:
         alive = any(state_of(each, time.time()) == "alive" for each in opened.tokens())
         check_exposure(host, has_token=alive, https=settings.https, anonymous=settings.anonymous, proxy=behind_proxy)
@@ -119,6 +124,17 @@ the clear: give --tls-cert and --tls-key, or --behind-proxy where a proxy on thi
     if not has_token:
         sentence = "nobody has a token: make one by `mlflow-caliber token create NAME --role admin`."
         raise ConfigError(f"{others} {sentence}")
+
+
+def check_certificate(cert: str, key: str | None) -> None:
+    """Refuse files that TLS cannot be had with."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)
+    except OSError as error:  # SSLError is one
+        raise ConfigError(
+            f"--tls-cert and --tls-key must be a certificate and its key in PEM, got {cert!r} and {key!r}: "
+            f"they cannot be loaded ({error.strerror or type(error).__name__})."
+        ) from error
 
 
 def is_loopback(host: str) -> bool:

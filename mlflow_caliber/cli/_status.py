@@ -106,12 +106,15 @@ def _served(seen: Observation) -> str:
 
 
 def _learning(seen: Observation) -> Iterator[tuple[str, str]]:
+    from mlflow_caliber.live import MANY_UNREAD
+
     learning = seen.learning
     if learning is None:
         yield "learner", "nobody has learned from this stream"
         return
     lag = f"the oldest for {_duration(learning.lag_seconds)}" if learning.unread else "up to date"
-    yield "learner", f"{learning.holder or 'nobody'}, at entry {learning.position:,}, {learning.unread:,} unread, {lag}"
+    unread = f"more than {MANY_UNREAD - 1:,}" if learning.unread >= MANY_UNREAD else f"{learning.unread:,}"
+    yield "learner", f"{learning.holder or 'nobody'}, at entry {learning.position:,}, {unread} unread, {lag}"
     if learning.trouble:
         yield "learner's state", learning.trouble
         return

@@ -91,9 +91,12 @@ def import_(
     """Record a log that was exported. What is known already stays as it is."""
     if buffer and (model is None or version is None):
         raise ConfigError("--buffer needs --model and --version: such a file names neither.")
-    with open_store_at(store_uri, create=True) as opened:
-        from mlflow_caliber.store import import_article_buffer, import_events
+    from mlflow_caliber.store import check_events_file, import_article_buffer, import_events
 
+    named_store(store_uri)
+    if not buffer:
+        check_events_file(file)
+    with open_store_at(store_uri, create=True) as opened:
         if buffer:
             report = import_article_buffer(opened, file, str(model), str(version))
         else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mlflow_caliber.cli._common import PASSED, Command, emit, told_to_stop
+from mlflow_caliber.cli._common import PASSED, Command, emit, mlflow_options, told_to_stop, use_mlflow
 from mlflow_caliber.cli._store import open_store_at, store_option
 from mlflow_caliber.exceptions import SchemaVersionError, StoreError
 
@@ -39,6 +39,7 @@ def _number(name: str, default: float, text: str, low: float = 0.0) -> Callable[
 @_number("--max-harm", 25.0, "Nats that it may cost against the shipped model.")
 @_number("--lease-seconds", 30.0, "Another worker may take over after so long.", low=1.0)
 @click.option("--config", metavar="FILE", help="caliber.yaml with a section live [CALIBER_CONFIG, ./caliber.yaml].")
+@mlflow_options
 @click.option("--once", is_flag=True, help="Learn what is there, then stop.")
 def worker(
     *,
@@ -49,6 +50,8 @@ def worker(
     max_harm: float,
     lease_seconds: float,
     config: str | None,
+    tracking_uri: str | None,
+    registry_uri: str | None,
     once: bool,
     as_json: bool,
 ) -> int:
@@ -61,6 +64,8 @@ def worker(
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    if tracking_uri is not None or registry_uri is not None:  # importing MLflow takes seconds
+        use_mlflow(tracking_uri, registry_uri)
     stop = threading.Event() if once else told_to_stop()
     with _reached(store_uri, stop, patience=0.0 if once else _STARTING) as store:
         from mlflow_caliber.live import (

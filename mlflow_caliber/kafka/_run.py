@@ -8,6 +8,7 @@ from collections.abc import Callable
 from threading import Event
 
 from mlflow_caliber.exceptions import SchemaVersionError, StoreError
+from mlflow_caliber.kafka._clients import Clients
 from mlflow_caliber.kafka._loop import Loop
 from mlflow_caliber.kafka._record import Recorder
 from mlflow_caliber.kafka._score import Scorer
@@ -66,6 +67,9 @@ def consume(
     >>> settings = KafkaSettings(bootstrap="kafka:9092", topic="inference-events", group="caliber")
     >>> consume(settings, lambda: open_store("sqlite:///caliber.db"), Event())  # doctest: +SKIP
     """
+    # Kafka first: where it does not answer, no database is made.
+    if not Clients(settings).wait_for_topics([], stop):
+        return Tally()
     store = _opened(open_store, settings.starting, stop)
     if store is None:
         return Tally()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlflow_caliber.store import Stream
@@ -12,6 +14,8 @@ __all__ = ["ModelProfiles", "Reference"]
 
 _UNREGISTERED = "0"
 _TRY_AGAIN = 3_600.0
+# Where MLflow keeps models when nobody says where; asked for one, it would make the first of them.
+_DEFAULT_STORES = ("mlflow.db", "mlruns")
 _logger = logging.getLogger(__name__)
 
 
@@ -39,6 +43,10 @@ class ModelProfiles:
 
 
 def _load(stream: Stream) -> Reference:
+    if not _is_registry_named():
+        return Reference(
+            None, "Drift is not known: the worker must be told of a registry, by --tracking-uri or MLFLOW_TRACKING_URI."
+        )
     registered = stream.version != _UNREGISTERED
     uri = f"models:/{stream.model}/{stream.version}" if registered else f"models:/{stream.model}"
     try:
@@ -51,3 +59,10 @@ def _load(stream: Stream) -> Reference:
     if profile is None:
         return Reference(None, f"Drift is not known: {uri} was saved without a reference.")
     return Reference(profile)
+
+
+def _is_registry_named() -> bool:
+    """Whether somebody said where models are, or they are where MLflow looks first."""
+    # What mlflow.set_tracking_uri and set_registry_uri are told stands in the environment too.
+    named = any(os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"))
+    return named or any(Path(name).exists() for name in _DEFAULT_STORES)

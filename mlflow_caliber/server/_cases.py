@@ -26,7 +26,7 @@ def rule_of(review: Review, settings: StreamSettings) -> str:
     ...     prediction_id="a", predicted_at=0.0, raw_probability=0.5, base_probability=0.5, probability=0.6,
     ...     prediction="yes", confidence=0.6, abstained=None)])
     >>> rule_of(stream.review("a"), stream.settings())
-    'The confidence 0.600 is below the threshold 0.8.'
+    'The confidence 0.600 was below the threshold at the time (now 0.8).'
     """
     also = " The reviewers disagree." if review.disputed and not review.is_decided else ""
     also += " It was passed on to somebody else." if review.escalated and not review.is_decided else ""
@@ -84,9 +84,9 @@ def _why(review: Review, threshold: float | None) -> str:
     if review.origin == "audit":
         return "Drawn at random: a share of the answered predictions is checked, whatever their confidence."
     if review.reason == "low_confidence" and review.confidence is not None:
-        below = threshold is not None and review.confidence < threshold
-        named = f"the threshold {threshold:g}" if below else "the threshold that the model was served with"
-        return f"The confidence {review.confidence:.3f} is below {named}."
+        # Whose threshold withheld it is not recorded: the stream's may have changed, or the sender has its own.
+        now = "" if threshold is None else f" (now {threshold:g})"
+        return f"The confidence {review.confidence:.3f} was below the threshold at the time{now}."
     if not review.reason:
         return "The model withheld its answer, and gave no reason."
     text = REASONS.get(review.reason, f"the model withheld its answer: {review.reason}")

@@ -23,6 +23,7 @@ _MOST_CALLERS = 10_000
 # Guesses at tokens, a minute and address.
 _GUESSES = 20.0
 _LOGIN = "/login"
+_API = "/api/v1"
 # Longer than any token is.
 _LONGEST_KEY = 200
 _METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
@@ -157,13 +158,22 @@ class Limits:
         return receiving
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
-        route = str(scope.get(TEMPLATE) or getattr(scope.get("route"), "path", "none"))
         # Whoever may invent methods could else make counters without end.
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._metrics.request(method, route, status, seconds)
+        self._metrics.request(method, _template(scope), status, seconds)
         if self._access_log:
             told = {"method": scope["method"], "path": scope["path"], "status": status, "seconds": round(seconds, 6)}
             _requests.info("request", extra={"told": told})
+
+
+def _template(scope: Scope) -> str:
+    """The path as the reference of the API spells it; "none" where no route is."""
+    if scope["path"] == getattr(scope.get("app"), "openapi_url", None):
+        return str(scope["path"])
+    path = str(scope.get(TEMPLATE) or getattr(scope.get("route"), "path", "none"))
+    # A route of FastAPI's knows its path within its router only.
+    is_inner = scope["path"].startswith(f"{_API}/") and path.startswith("/") and not path.startswith(_API)
+    return (_API if is_inner else "") + path.replace(":path}", "}")
 
 
 def _is_stream(scope: Scope) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -15,6 +16,8 @@ __all__ = ["ServerSettings"]
 
 ENVIRONMENT_VARIABLE = "MLFLOW_CALIBER_SERVER_SETTINGS"
 _LISTS = ("anonymous", "allow_origins")
+# As browsers send it: in small letters, and without a path.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +39,7 @@ class ServerSettings:
     anonymous : tuple of str
         The roles of whoever comes without a token; for one's own machine.
     allow_origins : tuple of str
-        Other web pages that may ask, as CORS names them; by default none.
+        Other web pages that may ask, each as ``scheme://host[:port]``; by default none.
     rate : float, default=5000
         Requests a second that one caller may send to one process; 0 for any number.
     max_body_mb : float, default=32
@@ -85,6 +88,9 @@ class ServerSettings:
         check_count(self.workers, "workers")
         for role in self.anonymous:
             check_choice(role, "each of anonymous", ROLES)
+        for origin in self.allow_origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ConfigError(f"Each of allow_origins must be scheme://host[:port], got {origin!r}.")
         check_at_least(self.rate, "rate", 0.0)
         for name in ("max_body_mb", "session_hours"):
             check_at_least(getattr(self, name), name, 0.01)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -19,6 +21,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.staticfiles import StaticFiles
 
 from mlflow_caliber._version import __version__
+from mlflow_caliber.exceptions import CaliberError, ServiceError
 from mlflow_caliber.live import MonitorSettings, Reports, live_section
 from mlflow_caliber.server._errors import PROBLEMS, Problem, handle_errors
 from mlflow_caliber.server._express import Express
@@ -55,6 +58,7 @@ _ABOUT = (
 )
 # uvicorn waits so long for requests that are being answered when it is told to end.
 _LAST_ANSWERS = 20
+_logger = logging.getLogger(__name__)
 
 
 def create_app(store: Store, settings: ServerSettings, *, clock: Callable[[], float] | None = None) -> FastAPI:
@@ -143,7 +147,12 @@ def from_environment() -> FastAPI:
     """The application of a process that :func:`serve` started."""
     settings = ServerSettings.from_environment()
     configure_logging(access_log=settings.access_log)
-    return create_app(open_store(settings.store_uri), settings)
+    try:
+        return create_app(open_store(settings.store_uri), settings)
+    except CaliberError as error:
+        _logger.error("The service cannot start: %s", error)
+        # Not 3, upon which uvicorn ends all processes: the others go on, and the database may come back.
+        sys.exit(1)
 
 
 def serve(settings: ServerSettings) -> None:
@@ -153,6 +162,11 @@ def serve(settings: ServerSettings) -> None:
     ----------
     settings : ServerSettings
         How it runs.
+
+    Raises
+    ------
+    ServiceError
+        If it cannot start; the log says why.
     """
     os.environ[ENVIRONMENT_VARIABLE] = settings.to_json()
     configure_logging(access_log=settings.access_log)
@@ -162,22 +176,26 @@ def serve(settings: ServerSettings) -> None:
     with contextlib.ExitStack() as stack:
         if settings.workers > 1 and FOLDER_VARIABLE not in os.environ:
             os.environ[FOLDER_VARIABLE] = stack.enter_context(tempfile.TemporaryDirectory(prefix="caliber-metrics-"))
-        uvicorn.run(
-            "mlflow_caliber.server.app:from_environment",
-            factory=True,
-            host=settings.host,
-            port=settings.port,
-            workers=settings.workers,
-            ssl_certfile=settings.tls_cert,
-            ssl_keyfile=settings.tls_key,
-            proxy_headers=settings.behind_proxy,
-            server_header=False,
-            log_config=None,
-            access_log=False,
-            ws_max_size=65_536,
-            timeout_graceful_shutdown=_LAST_ANSWERS,
-            timeout_worker_healthcheck=60,
-        )
+        try:
+            uvicorn.run(
+                "mlflow_caliber.server.app:from_environment",
+                factory=True,
+                host=settings.host,
+                port=settings.port,
+                workers=settings.workers,
+                ssl_certfile=settings.tls_cert,
+                ssl_keyfile=settings.tls_key,
+                proxy_headers=settings.behind_proxy,
+                server_header=False,
+                log_config=None,
+                access_log=False,
+                ws_max_size=65_536,
+                timeout_graceful_shutdown=_LAST_ANSWERS,
+                timeout_worker_healthcheck=60,
+            )
+        except SystemExit as end:
+            if end.code:
+                raise ServiceError(None, "The service could not start; its log says why.") from None
 
 
 @contextlib.asynccontextmanager

@@ -18,7 +18,7 @@ from mlflow_caliber.store._answers import ANSWERS, ReviewAnswer
 from mlflow_caliber.store._article_buffer import import_article_buffer
 from mlflow_caliber.store._backfill import AddedHistory
 from mlflow_caliber.store._base import AuditEntry
-from mlflow_caliber.store._events_file import export_events, import_events
+from mlflow_caliber.store._events_file import check_events_file, export_events, import_events
 from mlflow_caliber.store._history import HistoryDay
 from mlflow_caliber.store._learner import Learner, Lease
 from mlflow_caliber.store._listing import Said, Tail
@@ -111,6 +111,7 @@ __all__ = [
     "Tail",
     "Token",
     "ToldRow",
+    "check_events_file",
     "downgrade",
     "export_events",
     "import_article_buffer",

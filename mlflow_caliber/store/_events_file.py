@@ -15,7 +15,7 @@ from mlflow_caliber.store._store import Store
 from mlflow_caliber.store._stream import Stream
 from mlflow_caliber.store._values import ImportReport, LogEntry, Outcome, Prediction
 
-__all__ = ["export_events", "import_events"]
+__all__ = ["check_events_file", "export_events", "import_events"]
 
 FORMAT = "caliber-events"
 FORMAT_VERSION = 1
@@ -77,17 +77,27 @@ def import_events(store: Store, path: str | Path, model: str | None = None, vers
     ImportReport
         What was recorded, and which lines could not be read. ``recorded_at`` is the time of the import.
     """
-    file = Path(path)
-    header, rows = _read_parquet(file) if _is_parquet(file) else _read_lines(file)
-    if header.get("format") != FORMAT or header.get("format_version") != FORMAT_VERSION:
-        came = shown((header.get("format"), header.get("format_version")))
-        raise InvalidInputError(f"{file} must be {FORMAT} of version {FORMAT_VERSION}, got {came}.")
+    header, rows = _read(Path(path))
     names = (model or header.get("model"), version or header.get("version"))
     stream = store.stream(*names, header.get("classes"), header.get("positive"))  # type: ignore[arg-type]
     importer = Importer(stream)
     for number, row in rows:
         importer.take(number, row, _event)
     return importer.report()
+
+
+def check_events_file(path: str | Path) -> None:
+    """Refuse a file that :func:`export_events` did not write, before a store is opened for it."""
+    _read(Path(path))
+
+
+def _read(file: Path) -> tuple[Mapping[str, Any], Iterator[tuple[int, Any]]]:
+    """The header, and the numbered rows."""
+    header, rows = _read_parquet(file) if _is_parquet(file) else _read_lines(file)
+    if header.get("format") != FORMAT or header.get("format_version") != FORMAT_VERSION:
+        came = shown((header.get("format"), header.get("format_version")))
+        raise InvalidInputError(f"{file} must be {FORMAT} of version {FORMAT_VERSION}, got {came}.")
+    return header, rows
 
 
 def _entries(stream: Stream) -> Iterator[LogEntry]:

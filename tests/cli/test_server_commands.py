@@ -20,6 +20,7 @@ from mlflow_caliber.cli._traffic import send_at_their_times
 from mlflow_caliber.exceptions import ConfigError, OptionalDependencyError, ServiceError
 from mlflow_caliber.kafka import kafka_sender
 from mlflow_caliber.live import simulation
+from mlflow_caliber.server import ServerSettings, app
 from mlflow_caliber.store import Outcome, Prediction, open_store
 
 DAY = 86_400.0
@@ -81,11 +82,22 @@ def test_the_first_run_makes_one_token(uri):
         assert first_token(store) is None, "who revokes the last token does not want another in a log"
 
 
-def test_the_server_refuses_before_it_listens(uri):
+def test_the_server_refuses_before_it_listens(uri, tmp_path):
     assert "must not travel in the clear" in refused("server", "--store", uri, "--host", "0.0.0.0")
     assert "nobody has a token" in refused("server", "--store", uri, "--host", "0.0.0.0", "--behind-proxy")
     assert "must be some of" in refused("server", "--store", uri, "--anonymous", "root")
     assert "A store must be named" in refused("server")
+    assert "allow_origins must be scheme://host[:port], got 'foo'" in refused(
+        "server", "--store", uri, "--allow-origin", "foo"
+    )
+    junk = tmp_path / "junk.pem"
+    junk.write_text("junk")
+    told = refused("server", "--store", uri, "--tls-cert", junk, "--tls-key", junk)
+    assert "must be a certificate and its key in PEM" in told
+    config = tmp_path / "caliber.yaml"
+    config.write_text("live: {nonsense: 3}")
+    assert "live: unknown key 'nonsense'" in refused("server", "--store", uri, "--config", config)
+    assert "must be a file (--config)" in refused("server", "--store", uri, "--config", tmp_path / "nope.yaml")
     with open_store(uri) as store:
         assert store.tokens() == ()
 
@@ -204,6 +216,17 @@ def test_a_damaged_file_is_said(uri, tmp_path):
     assert ok_or_failed("db", "check", "--store", uri)
 
 
+def test_a_process_that_finds_no_database_may_be_tried_again(tmp_path, monkeypatch, caplog):
+    """uvicorn ends all processes when one ends with 3, and starts another in the place of any other."""
+    settings = ServerSettings(store_uri=f"sqlite:///{tmp_path}/nowhere/caliber.db")
+    monkeypatch.setenv("MLFLOW_CALIBER_SERVER_SETTINGS", settings.to_json())
+    monkeypatch.setattr(app, "configure_logging", lambda **_: None)
+    with pytest.raises(SystemExit) as end:
+        app.from_environment()
+    assert end.value.code == 1
+    assert "The service cannot start: The store at" in caplog.text
+
+
 def test_pruning_makes_old_rows_small_and_forgets_dead_tokens(uri):
     now = time.time()
     clock = [now - 40 * DAY]
@@ -222,6 +245,33 @@ def test_pruning_makes_old_rows_small_and_forgets_dead_tokens(uri):
         assert [stream.counts().compacted for stream in store.streams()] == [1, 1]
     assert "--version needs --model" in refused("db", "prune", "--store", uri, "--days", 1, "--version", "1")
     assert "must hold nothing" in refused("db", "prune", "--store", uri, "--days", 1, "--model", "nothing")
+
+
+def test_what_pruning_leaves_is_explained(uri):
+    with open_store(uri) as store:
+        for model in ("churn", "credit"):
+            store.stream(model, "1", classes=[0, 1]).record([said(str(k), abstained=k == 1) for k in range(2_001)])
+        store.stream("credit", "1").lease("mia", 60.0)
+        store.stream("churn", "1").claim_review("1", "mia")
+    lines = run("db", "prune", "--store", uri, "--days", 0).stdout.splitlines()
+    assert lines[0].startswith("2000 predictions are only in statistics now; ")
+    assert lines[1].startswith("churn/1 keeps rows of that age: somebody is at their review")
+    assert lines[2].startswith("credit/1 keeps rows of that age: its learner is not done with them")
+    assert "more than 2,000 unread" in run("status", "--store", uri, "--model", "credit").stdout
+
+
+def test_nothing_is_made_for_what_cannot_be_done(tmp_path):
+    uri, table = f"sqlite:///{tmp_path}/new.db", tmp_path / "s.csv"
+    table.write_text("y,p\n0,0.2\n1,0.7\n")
+    assert "must end in .parquet or .jsonl" in refused("store", "import", table, "--store", uri)
+    nowhere = ("consume", "--bootstrap", "127.0.0.1:1", "--starting", 0, "--store", uri)
+    assert "does not answer" in refused(*nowhere)
+    assert [file.name for file in tmp_path.iterdir()] == ["s.csv"]
+    inside = table / "inside"
+    assert "--output must be a folder that can be written to" in refused(
+        "report", table, "--target", "y", "--proba", "p", "--output", inside
+    )
+    assert "--folder must be a folder that can be written to" in refused("demo-server", "--folder", inside)
 
 
 # Traffic

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
@@ -170,7 +172,7 @@ def test_running_ends_when_told_to(store, stream):
     assert stop.waits[0] == 60.0
 
 
-def test_the_reference_is_what_the_model_was_saved_with(store, clock):
+def test_the_reference_is_what_the_model_was_saved_with(store, clock, monkeypatch, tmp_path):
     rng = np.random.default_rng(0)
     X = pd.DataFrame({"age": rng.normal(40.0, 10.0, 600), "income": rng.lognormal(1.0, 0.5, 600)})
     y = (rng.random(600) < 1.0 / (1.0 + np.exp(-0.1 * (X["age"] - 40.0)))).astype(int)
@@ -185,6 +187,16 @@ def test_the_reference_is_what_the_model_was_saved_with(store, clock):
     assert note == ""
     drift = look(stream, clock, reference=reference).window.drift
     assert ({column.column for column in drift.columns}, drift.drifted) == ({"age", "income", "score:1"}, ())
+    # Nobody says where models are: they are found where MLflow looks by itself, and no store is made for that.
+    for name in ("tracking", "registry"):
+        monkeypatch.delenv(f"MLFLOW_{name.upper()}_URI", raising=False)
+    monkeypatch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", None)
+    monkeypatch.setattr("mlflow.tracking._model_registry.utils._registry_uri", None)
+    assert ModelProfiles()(stream, clock.now) == (reference, "")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    assert ModelProfiles()(stream, clock.now).note.endswith("registry, by --tracking-uri or MLFLOW_TRACKING_URI.")
+    assert os.listdir() == []
 
 
 def test_a_model_that_is_not_in_the_registry(stream):

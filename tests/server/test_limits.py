@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from starlette.testclient import WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
@@ -235,6 +237,19 @@ def test_files_too(small, path):
     answer = small.get(path)
     assert answer.status_code == 200
     check_headers(answer, path)
+
+
+def test_routes_are_counted_as_the_reference_spells_them(small):
+    for path in ("/reviews", f"{API}/reviews", "/openapi.json", "/healthz", "/nowhere", f"{BASE}/report"):
+        small.get(path)
+    small.get(f"{BASE}/reviews/a/b")
+    small.post(f"{BASE}/predictions", json={"probability": 0.9})
+    counted = set(re.findall(r'caliber_http_requests_total\{method="(\w+)",route="(.*?)"', small.get("/metrics").text))
+    of_version = f"{API}/models/{{model}}/versions/{{version}}"
+    gets = {"/reviews", f"{API}/reviews", "/openapi.json", "/healthz", "none"}
+    gets |= {f"{of_version}/report", f"{of_version}/reviews/{{prediction_id}}"}
+    assert {route for method, route in counted if method == "GET"} == gets
+    assert {route for method, route in counted if method == "POST"} == {f"{of_version}/predictions"}
 
 
 def test_invented_methods_make_no_counters_without_end(small):

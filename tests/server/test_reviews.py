@@ -65,7 +65,7 @@ def test_the_queue_says_why_each_case_came(client, stream, mia):
     assert ids(found) == ["b", "a", "c"]
     assert (found["waiting"], found["today"]) == (3, {"decided": 0, "capacity": None, "left": None})
     first = found["reviews"][0]
-    assert first["rule"] == "The confidence 0.550 is below the threshold 0.8."
+    assert first["rule"] == "The confidence 0.550 was below the threshold at the time (now 0.8)."
     assert first["runner_up"] == {"label": "no", "probability": pytest.approx(0.45)}
     assert (first["prediction"], first["classes"], first["features"]) == ("yes", ["no", "yes"], {"age": 44})
     assert ids(queue(client, mia, order="cost")) == ["c", "b", "a"]
@@ -248,7 +248,7 @@ def test_tasks_for_label_studio(tasks):
     assert task["meta"] == {"prediction_id": "b", "model": "churn", "version": "3"}
     assert task["data"] == {
         "text": "age: 44",
-        "rule": "The confidence 0.550 is below the threshold 0.8.",
+        "rule": "The confidence 0.550 was below the threshold at the time (now 0.8).",
         **task["meta"],
     }
     (prediction,) = task["predictions"]

@@ -7,6 +7,8 @@ import os
 import random
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -143,6 +145,15 @@ def test_told_to_end_it_answers_first(tmp_path):
         acknowledged, sent = finish(senders)
     assert acknowledged
     check_accounts(uri, acknowledged, sent)
+
+
+def test_a_service_that_cannot_start_ends(tmp_path):
+    uri = f"sqlite:///{tmp_path}/nowhere/caliber.db"
+    code = f"from mlflow_caliber.server import *; serve(ServerSettings(store_uri={uri!r}, port=0))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 1
+    assert "The service cannot start: The store at" in done.stderr
+    assert "ServiceError: The service could not start" in done.stderr
 
 
 def two_workers(uri, tmp_path):

@@ -281,7 +281,7 @@ def test_a_case_is_claimed_corrected_and_counted(place, reader):
         page = reader.open("/reviews?model=churn")
         expect(page.locator(".case-link")).to_have_count(dashboard_world.WAITING)
         expect(page.locator("#case .features")).to_contain_text("tenure")
-        expect(page.locator("#case .facts")).to_contain_text(re.compile(r"is below the threshold 0\.6\."))
+        expect(page.locator("#case .facts")).to_contain_text(re.compile(r"was below the threshold .* \(now 0\.6\)\."))
         expect(page.locator("#case .facts")).to_contain_text(re.compile(r"Probability0\.\d+ \(0\.\d+ to 0\.\d+\)"))
         case = page.locator("#case h2 bdi").first.inner_text()
         page.keyboard.press("c")

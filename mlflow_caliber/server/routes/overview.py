@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlflow_caliber.live import advice_of
+from mlflow_caliber.live import MANY_UNREAD, advice_of
 from mlflow_caliber.server._access import Caller, allow, stream_for
 from mlflow_caliber.server._service import Served
 from mlflow_caliber.server.routes.models import SettingsOut
@@ -113,7 +113,7 @@ class LearningOut(BaseModel):
 
     holder: str | None
     position: int
-    unread: int
+    unread: int = Field(le=MANY_UNREAD, description=f"Entries behind it; {MANY_UNREAD} stands for so many or more.")
     lag_seconds: float
     n_waiting: int
     excess: float | None

@@ -45,7 +45,7 @@ class ReviewOut(BaseModel):
                     "status": "open",
                     "origin": "abstained",
                     "reason": "low_confidence",
-                    "rule": "The confidence 0.600 is below the threshold 0.8.",
+                    "rule": "The confidence 0.600 was below the threshold at the time (now 0.8).",
                     "confidence": 0.6,
                     "prediction": "yes",
                     "probability": 0.6,

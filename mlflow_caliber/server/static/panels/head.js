@@ -34,12 +34,17 @@ function diagnosis(found) {
     found.note ? el("p", { class: "soft" }, typed(found.note)) : null, rows.length ? list : null);
 }
 
+// Nobody counts further.
+const MANY_UNREAD = 2001;
+
+const waiting = (unread) => (unread < MANY_UNREAD ? many(unread, "entry", "entries") : `more than ${count(MANY_UNREAD - 1)} entries`);
+
 function learning(seen) {
   if (!seen.learning) return null;
   const { unread, lag_seconds: lag, trouble, holder } = seen.learning;
   if (trouble) return el("p", {}, badge("!", "learner", "warn"), " ", typed(trouble));
-  if (unread && !holder) return el("p", {}, badge("!", "learner", "warn"), ` Nobody learns: ${many(unread, "entry", "entries")} wait.`);
-  return lag > 60 ? el("p", { class: "soft" }, `The learner is ${many(unread, "entry", "entries")} behind.`) : null;
+  if (unread && !holder) return el("p", {}, badge("!", "learner", "warn"), ` Nobody learns: ${waiting(unread)} wait.`);
+  return lag > 60 ? el("p", { class: "soft" }, `The learner is ${waiting(unread)} behind.`) : null;
 }
 
 function made(seen) {

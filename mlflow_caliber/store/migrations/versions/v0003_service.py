@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -11,6 +13,8 @@ revision = "0003"
 down_revision = "0002"
 
 _REVIEW_COLUMNS = ("origin", "confidence", "lease_expires_at", "n_answers", "disputed", "escalated", "queue_place")
+# Minutes that a reviewer has a case, by default.
+_LEASE = 15.0
 _INDEXES = {
     "reviews_queue_place": ("reviews", ["stream_id", "status", "queue_place", "prediction_id"]),
     "reviews_decided_at": ("reviews", ["stream_id", "decided_at"]),
@@ -48,6 +52,9 @@ def upgrade() -> None:
         "UPDATE reviews SET confidence = (SELECT confidence FROM predictions WHERE "
         "predictions.stream_id = reviews.stream_id AND predictions.prediction_id = reviews.prediction_id)"
     )
+    # Who holds a case goes on holding it for as long as if it had just been claimed.
+    held = sa.text("UPDATE reviews SET lease_expires_at = :until WHERE status = 'claimed'")
+    op.execute(held.bindparams(until=time.time() + 60.0 * _LEASE))
     # As the store has it for new cases: a week of waiting is worth as much as the whole of a confidence.
     op.execute(
         "UPDATE reviews SET queue_place = created_at / 604800.0 + "
