@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
 from mlflow_caliber.exceptions import InvalidInputError
-from mlflow_caliber.store import message_from_app
+from mlflow_caliber.store import json_from_bytes, message_from_app
 
 __all__ = [
     "LONGEST",
@@ -69,14 +68,7 @@ def json_object(message: Message) -> dict[str, Any]:
         raise InvalidInputError("A message must be a JSON object, got none (a tombstone).")
     if len(value) > LONGEST:
         raise InvalidInputError(f"A message must have at most {LONGEST} bytes, got {len(value)}.")
-    try:
-        told = _DECODER.decode(value.decode())
-    except UnicodeDecodeError as error:
-        raise InvalidInputError("A message must be JSON in UTF-8, and is no UTF-8.") from error
-    except InvalidInputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InvalidInputError("A message must be a JSON object, and cannot be read as JSON.") from error
+    told = json_from_bytes(value, "A message")
     if not isinstance(told, dict):
         raise InvalidInputError(f"A message must be a JSON object, got a {_KINDS.get(type(told), 'number')}.")
     return told
@@ -131,11 +123,4 @@ def is_from_app(told: Mapping[str, Any]) -> bool:
     return "model_version_id" in told or "sample_id" in told
 
 
-def _no_number(text: str) -> Any:
-    raise InvalidInputError(f"A message must be JSON, which has no {text}.")
-
-
 _KINDS = {list: "list", str: "text", bool: "truth value", type(None): "null"}
-# One for all messages: json.loads makes a new one at each call that says more than the text.
-_DECODER: Any = json.JSONDecoder(parse_constant=_no_number)
-Reader = Callable[[Any, Any, float], list[Any]]

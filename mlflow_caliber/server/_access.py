@@ -16,7 +16,18 @@ from mlflow_caliber.exceptions import NotFoundError
 from mlflow_caliber.server._service import Service, service_of
 from mlflow_caliber.store import Stream, Token
 
-__all__ = ["COOKIE", "KNOWN", "Caller", "allow", "caller_of", "csrf_of", "is_foreign", "offered", "stream_for"]
+__all__ = [
+    "COOKIE",
+    "KNOWN",
+    "Caller",
+    "allow",
+    "caller_of",
+    "check_still",
+    "csrf_of",
+    "is_foreign",
+    "offered",
+    "stream_for",
+]
 
 COOKIE = "caliber_session"
 CSRF_HEADER = "x-csrf-token"
@@ -29,6 +40,7 @@ _SAFE = {"GET", "HEAD", "OPTIONS"}
 # Whoever decides or governs may also look.
 _IMPLIED = {"view": {"view", "review", "admin"}, "review": {"review", "admin"}, "ingest": {"ingest", "admin"}}
 _LOOPBACK = {"localhost", "127.0.0.1", "[::1]"}
+_NOT_KNOWN = "The token is not known, revoked or expired."
 _WHO = {"WWW-Authenticate": 'Bearer realm="mlflow-caliber"'}
 
 
@@ -91,7 +103,7 @@ async def caller_of(connection: HTTPConnection) -> Caller:
     if bearer is not None:
         token = await _token(service, bearer)
         if token is None or token.kind != "token":
-            raise HTTPException(401, "The token is not known, revoked or expired.", _WHO)
+            raise HTTPException(401, _NOT_KNOWN, _WHO)
         connection.scope[KNOWN] = True
         return _caller(token, "token")
     if session is not None:
@@ -104,6 +116,12 @@ async def caller_of(connection: HTTPConnection) -> Caller:
         _check_own_page(connection)
         return Caller(name="anonymous", roles=service.settings.anonymous, models=None, via="anonymous")
     raise HTTPException(401, "A token is needed: Authorization: Bearer cal_..., or log in at /login.", _WHO)
+
+
+async def check_still(connection: HTTPConnection, caller: Caller) -> None:
+    """An error 401 once a long connection is no longer the caller's: its session may have ended where anonymous may."""
+    if await caller_of(connection) != caller:
+        raise HTTPException(401, _NOT_KNOWN, _WHO)
 
 
 def csrf_of(session: str) -> str:

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from mlflow_caliber.exceptions import (
     CaliberError,
@@ -84,7 +85,7 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
 
 def handle_errors(app: FastAPI) -> None:
     """Let every error of the application end in a problem."""
-    for kind in (CaliberError, RequestValidationError, HTTPException):
+    for kind in (CaliberError, RequestValidationError, HTTPException, ClientDisconnect):
         app.add_exception_handler(kind, answer_for)
 
 
@@ -94,6 +95,8 @@ async def answer_for(_: Request, error: Exception) -> JSONResponse:
         return _refused(error)
     if isinstance(error, RequestValidationError):
         return problem(422, " ".join(dict.fromkeys(_sentence(each) for each in error.errors()[:5])))
+    if isinstance(error, ClientDisconnect):  # everyday: nobody is left who reads it, and it only counts
+        return problem(400, "The request broke off.")
     return _http(error) if isinstance(error, HTTPException) else unforeseen(error)
 
 

@@ -112,7 +112,8 @@ class Limits:
 
     def _refusal(self, headers: Headers, address: str, shown: str | None, scope: Scope) -> ASGIApp | None:
         now = time.monotonic()
-        waits = self._rates.wait(headers.get("authorization", "")[:_LONGEST_KEY] or address, now)
+        # Only a token that is known has a bucket of its own: of others, one could show a new one each time.
+        waits = self._rates.wait(address if shown is None or shown not in self._good else shown, now)
         if waits:
             return problem(429, "Too many requests; wait.", {"Retry-After": str(int(waits) + 1)})
         # A token that was good the last time is no guess: it goes on working beside somebody who tries some.

@@ -20,8 +20,9 @@ from mlflow_caliber.store._backfill import AddedHistory
 from mlflow_caliber.store._base import AuditEntry
 from mlflow_caliber.store._events_file import check_events_file, export_events, import_events
 from mlflow_caliber.store._history import HistoryDay
+from mlflow_caliber.store._json import json_from_bytes
 from mlflow_caliber.store._learner import Learner, Lease
-from mlflow_caliber.store._listing import Said, Tail
+from mlflow_caliber.store._listing import STAGES, Said, Tail
 from mlflow_caliber.store._messages import (
     OUTCOME_KEYS,
     PREDICTION_KEYS,
@@ -72,6 +73,7 @@ __all__ = [
     "REVIEW_ORDERS",
     "ROLES",
     "SEVERITIES",
+    "STAGES",
     "AddedHistory",
     "Alarm",
     "Answered",
@@ -116,6 +118,7 @@ __all__ = [
     "export_events",
     "import_article_buffer",
     "import_events",
+    "json_from_bytes",
     "message_from_app",
     "open_store",
     "outcome_from_message",

@@ -20,6 +20,7 @@ __all__ = [
     "MAX_TEXT",
     "check_json",
     "check_name",
+    "check_path_name",
     "check_score",
     "check_stored_text",
     "check_stream_classes",
@@ -63,6 +64,13 @@ def check_name(value: Any, name: str, longest: int = MAX_ID) -> str:
     if not text:
         raise InvalidInputError(f"{name} must not be empty.")
     return text
+
+
+def check_path_name(value: str, name: str) -> str:
+    """A name that stands in addresses and in subjects ``model/version``; MLflow's own registry has no others."""
+    if "/" in value or value in {".", ".."}:
+        raise InvalidInputError(f"{name} must hold no '/' and be neither '.' nor '..', got {shown(value)}.")
+    return value
 
 
 def check_time(value: Any, name: str) -> float:

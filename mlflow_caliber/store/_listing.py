@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from mlflow_caliber._validation import check_count
+from mlflow_caliber._validation import check_choice, check_count
 from mlflow_caliber.store._base import StreamBase
 from mlflow_caliber.store._log import ROW_COLUMNS, last_outcome
+from mlflow_caliber.store._review_rows import undecided_cases
 from mlflow_caliber.store._rows import as_prediction
-from mlflow_caliber.store._schema import outcomes, predictions
+from mlflow_caliber.store._schema import outcomes, predictions, reviews
 from mlflow_caliber.store._values import Outcome, Prediction
 
-__all__ = ["ListingPart", "Said", "Tail"]
+__all__ = ["STAGES", "ListingPart", "Said", "Tail"]
+
+STAGES = ("auto", "review", "resolved")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
-    """A prediction in the log, and the outcome that holds, if one is known."""
+    """A prediction in the log, and the outcome that holds, if one is known.
+
+    ``stage`` is "review" while a person has to decide what was withheld, and then "resolved", by an outcome or because
+    nobody could judge it; what waits for nobody is "auto" until its outcome is known.
+    """
 
     seq: int
     recorded_at: float
     prediction: Prediction
     outcome: Outcome | None
+    stage: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +59,7 @@ class ListingPart(StreamBase):
         abstained: bool | None = None,
         labelled: bool | None = None,
         segment: str | None = None,
+        stage: str | None = None,
     ) -> tuple[Said, ...]:
         """The newest predictions, the newest first.
 
@@ -63,6 +73,8 @@ class ListingPart(StreamBase):
             Only those that were, or were not, withheld; whose outcome is, or is not, known.
         segment : str, optional
             Only those of that segment.
+        stage : {"auto", "review", "resolved"}, optional
+            Only those that are so far, see :class:`Said`.
 
         Examples
         --------
@@ -81,18 +93,21 @@ class ListingPart(StreamBase):
             wanted.append(predictions.c.segment == segment)
         if labelled is not None:
             wanted.append(_is_labelled() if labelled else ~_is_labelled())
-        joined = predictions.outerjoin(outcomes, last_outcome())
-        query = sa.select(*ROW_COLUMNS).select_from(joined).where(*wanted).order_by(predictions.c.seq.desc())
+        limit = check_count(limit, "limit")
+        if stage == "review":
+            wanted = [wanted[0], predictions.c.seq.in_(_newest_undecided(self._id, wanted, limit))]
+        elif stage is not None:
+            wanted.append(_stage() == check_choice(stage, "stage", STAGES))
+        query = _listed().where(*wanted).order_by(predictions.c.seq.desc()).limit(limit)
         with self._database.read() as connection:
-            rows = connection.execute(query.limit(check_count(limit, "limit"))).mappings().all()
+            rows = connection.execute(query).mappings().all()
         return tuple(_said(row) for row in rows)
 
     def prediction(self, prediction_id: str) -> Said | None:
         """The prediction with that id, if there is one."""
         this = (predictions.c.stream_id == self._id) & (predictions.c.prediction_id == prediction_id)
-        query = sa.select(*ROW_COLUMNS).select_from(predictions.outerjoin(outcomes, last_outcome())).where(this)
         with self._database.read() as connection:
-            row = connection.execute(query).mappings().first()
+            row = connection.execute(_listed().where(this)).mappings().first()
         return None if row is None else _said(row)
 
     def tail(self, after: int, limit: int = 20) -> Tail:
@@ -132,6 +147,30 @@ _TAIL = sa.select(
 )
 
 
+def _listed() -> sa.Select[Any]:
+    joined = predictions.outerjoin(outcomes, last_outcome())
+    return sa.select(*ROW_COLUMNS, _stage().label("stage")).select_from(joined)
+
+
+def _stage() -> sa.ColumnElement[str]:
+    waits, declined = _has_case(undecided_cases()), _has_case(reviews.c.status == "declined")
+    return sa.case((waits, "review"), (_is_labelled() | declined, "resolved"), else_="auto")
+
+
+def _newest_undecided(stream_id: int, wanted: Sequence[sa.ColumnElement[bool]], limit: int) -> sa.Select[Any]:
+    undecided = sa.select(reviews.c.prediction_id).where(reviews.c.stream_id == stream_id, undecided_cases())
+    waits = predictions.c.abstained, predictions.c.prediction_id.in_(undecided)
+    # Not in the order of the index: cases that wait are few of many, and are found by their ids.
+    found = sa.select(predictions.c.seq).where(*wanted, *waits).order_by((predictions.c.seq + 0).desc())
+    return found.limit(limit).correlate(None)
+
+
+def _has_case(wanted: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """Whether it was withheld and has such a case: what is drawn at random for an audit was served like any other."""
+    same = (reviews.c.stream_id == predictions.c.stream_id) & (reviews.c.prediction_id == predictions.c.prediction_id)
+    return sa.and_(predictions.c.abstained, sa.exists().where(same, wanted).correlate(predictions))
+
+
 def _is_labelled() -> sa.ColumnElement[bool]:
     same = (outcomes.c.stream_id == predictions.c.stream_id) & (outcomes.c.prediction_id == predictions.c.prediction_id)
     labelled: sa.ColumnElement[bool] = sa.exists().where(same).correlate(predictions)
@@ -143,4 +182,5 @@ def _said(row: sa.RowMapping) -> Said:
     if row["outcome"] is not None:
         told = {name: row[name] for name in ("prediction_id", "outcome", "observed_at", "source")}
         happened = Outcome(**told)
-    return Said(seq=row["seq"], recorded_at=row["recorded_at"], prediction=as_prediction(dict(row)), outcome=happened)
+    prediction, told = as_prediction(dict(row)), {name: row[name] for name in ("seq", "recorded_at", "stage")}
+    return Said(prediction=prediction, outcome=happened, **told)

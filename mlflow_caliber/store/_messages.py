@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlflow_caliber._ids import new_prediction_ids
 from mlflow_caliber._validation import check_known_keys
 from mlflow_caliber.exceptions import ConfigError, InvalidInputError
-from mlflow_caliber.store._checks import shown
+from mlflow_caliber.store._checks import label_text, shown
 from mlflow_caliber.store._rows import OUTCOME_FIELDS, PREDICTION_FIELDS
 from mlflow_caliber.store._stream import Stream
 from mlflow_caliber.store._values import Outcome, Prediction
@@ -145,11 +145,10 @@ def _answer(told: Mapping[str, Any], stream: Stream) -> tuple[Any, Any, Any]:
         confidence = _turned(probability, positive)
     elif probability is None:
         probability = _turned(confidence, positive)
-    elif not _agree(probability, confidence, positive):
-        raise InvalidInputError(
-            f"confidence must be the probability of the predicted label, {_turned(probability, positive):.6g}, got "
-            f"{confidence:.6g}."
-        )
+    else:
+        _check_agree(confidence, _turned(probability, positive))
+    if stream.classes is not None:
+        _check_agree(confidence, _of_label(prediction, told.get("probabilities"), stream.classes))
     return probability, prediction, confidence
 
 
@@ -180,9 +179,17 @@ def _turned(value: Any, same: bool) -> Any:
     return value if same or not (_is_number(value) and 0.0 <= value <= 1.0) else 1.0 - value
 
 
-def _agree(probability: Any, confidence: Any, positive: bool) -> bool:
-    if not (_is_number(probability) and _is_number(confidence)):
-        return True  # the store will say which is no number
-    if not (0.0 <= probability <= 1.0 and 0.0 <= confidence <= 1.0):
-        return True
-    return bool(abs(_turned(probability, positive) - confidence) <= _AGREE)
+def _of_label(label: Any, probabilities: Any, classes: Sequence[str]) -> Any:
+    """The label's own among the probabilities; None where they are not told, or not one a class."""
+    if not isinstance(probabilities, list) or len(probabilities) != len(classes):
+        return None
+    return probabilities[classes.index(label_text(label, classes, "prediction"))]
+
+
+def _check_agree(confidence: Any, probability: Any) -> None:
+    """The confidence is the probability of the predicted label, unless one is no probability: the store tells that."""
+    numbers = _is_number(confidence) and _is_number(probability)
+    if numbers and 0.0 <= confidence <= 1.0 and 0.0 <= probability <= 1.0 and abs(confidence - probability) > _AGREE:
+        raise InvalidInputError(
+            f"confidence must be the probability of the predicted label, {probability:.6g}, got {confidence:.6g}."
+        )

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from mlflow_caliber._validation import check_count, check_number
 from mlflow_caliber.exceptions import ConflictError, InvalidInputError
 from mlflow_caliber.store._base import AuditEntry, write_audit
-from mlflow_caliber.store._checks import check_name, check_stream_classes, shown
+from mlflow_caliber.store._checks import check_name, check_path_name, check_stream_classes, shown
 from mlflow_caliber.store._database import Database, insert_if_absent
 from mlflow_caliber.store._integrity import IntegrityPart
 from mlflow_caliber.store._log import check_kinds
@@ -115,7 +115,8 @@ class Store(TokensPart, IntegrityPart):
         Raises
         ------
         InvalidInputError
-            If the stream has other classes.
+            If the stream has other classes; or if it is new and a name holds ``/`` or is ``.`` or ``..``: it could not
+            stand in an address, and ``a/b`` of ``c`` could be taken for ``a`` of ``b/c``.
 
         Examples
         --------
@@ -134,6 +135,8 @@ class Store(TokensPart, IntegrityPart):
         with self._database.write() as connection:
             row = connection.execute(sa.select(streams).where(this)).mappings().first()
             if row is None:
+                check_path_name(model, "model")
+                check_path_name(version, "version")
                 now = self._database.now(connection)
                 new = {"model": model, "version": version, "created_at": now, "next_seq": 1, "last_recorded_at": 0.0}
                 given = {"classes": None if names is None else list(names), "positive": named_positive}

@@ -18,13 +18,14 @@ from mlflow_caliber.kafka._tally import Tally
 from mlflow_caliber.store import Outcome, Prediction, Store, open_store
 
 POISON = {
-    b"{": "cannot be read as JSON",
-    b"": "cannot be read as JSON",
+    b"{": "cannot be read as such",
+    b"": "cannot be read as such",
+    b'{"kind": "prediction", "kind": "outcome"}': "got 'kind' twice",
     b"[1]": "got a list",
     b"null": "got a null",
     b"7": "got a number",
     '{"kind": "prediction", "segment": "München"}'.encode("latin-1"): "is no UTF-8",
-    b"[" * 100_000: "cannot be read as JSON",
+    b"[" * 100_000: "cannot be read as such",
     b'{"a": "' + b"x" * 1_000_000 + b'"}': "at most 1000000 bytes",
     bare(kind="prediction", model="churn", version="1", probability=float("nan")): "has no NaN",
     churn(kind="prediction"): "must have probability or confidence",

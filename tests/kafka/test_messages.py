@@ -128,6 +128,14 @@ def test_a_name_that_no_database_can_hold_is_refused(name, reader):
     assert "must name its model by a text" in reader({"kind": "outcome", "model": name, "version": "1"})
 
 
+@pytest.mark.parametrize("name", ["a/b", "/", ".", ".."])
+def test_a_name_that_no_address_can_hold_is_refused_by_both(name, valid, reader):
+    for key in ("model", "version"):
+        told = {"kind": "outcome", "model": "a", "version": "1", "prediction_id": "a", "outcome": "no", key: name}
+        assert f"{key} must hold no '/' and be neither '.' nor '..'" in reader(told)
+        assert not valid(told)
+
+
 HOSTILE = [
     {"features": {"a": "\0"}},
     {"features": {"\0": 1}},

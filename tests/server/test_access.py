@@ -107,6 +107,12 @@ def code_of(client, path, headers=None, **given):
     return 0
 
 
+def read_on(socket):
+    """What was on its way, and more if it goes on."""
+    for _ in range(60):
+        socket.receive_text()
+
+
 def bad_tokens(client, clock):
     """Headers that let nobody in."""
     store = client.store
@@ -320,6 +326,21 @@ def test_what_another_process_revokes_is_believed_for_two_seconds(shared, monkey
     now = time.monotonic()
     monkeypatch.setattr("mlflow_caliber.server._service.time.monotonic", lambda: now + 2.1)
     assert shared.get(f"{API}/me", headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize("path", [f"{API}/live", "/ws/live"])
+def test_a_revoked_session_ends_its_socket_where_anybody_may_look(path):
+    with service(anonymous=("view",)) as client:
+        client.headers.pop("Authorization")
+        token, _ = client.store.create_token("mia", ["view"], actor="test")
+        headers = {"Host": "localhost", "Cookie": f"caliber_session={client.store.open_session(token, 60.0)}"}
+        with client.websocket_connect(path, headers=headers) as socket, traffic(client.store):
+            socket.receive_text()
+            client.store.revoke_token(token.id, "test")
+            client.service.forget()
+            with pytest.raises(WebSocketDisconnect) as end:
+                read_on(socket)
+            assert end.value.code == 1001
 
 
 def test_a_session_ends_in_time(shared, clock):

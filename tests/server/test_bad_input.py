@@ -106,6 +106,7 @@ PREDICTIONS = [
     (prediction(probabilities=[0.9, 0.9]), "probabilities"),
     (prediction(probabilities=[7, -6]), "probabilities"),
     (prediction(probabilities=[None, None]), "probabilities"),
+    (prediction(probabilities=[0.9, 0.1]), "must be the probability of the predicted label, 0.1, got 0.9"),
     (prediction(raw_probability=-0.1), "raw_probability must be"),
     (prediction(base_probability=1.1), "probability must be a number in"),
     (prediction(calibrator_revision="x" * 2_001), "at most 2000 characters"),
@@ -125,6 +126,9 @@ PREDICTIONS = [
     ("{'a': 1}", "must be JSON"),
     ('{"probability": 0.5,}', "must be JSON"),
     (b"\xff\xfe\xff", "must be JSON"),
+    (prediction().encode("utf-16"), "must be JSON in UTF-8, and is no UTF-8"),
+    ('{"probability": 0.1, "probability": 0.9}', "must be JSON that names each key once, got 'probability' twice"),
+    (prediction(features={})[:-3] + '{"a": 1, "a": 1}}', "names each key once, got 'a' twice"),
     (b'{"prediction_id": "\xff", "probability": 0.9}', "must be JSON"),
     (DEEP, "must be JSON"),
     (prediction(features={"a": json.loads("[" * 500 + "]" * 500)}), "nested at most 100 deep"),
@@ -272,6 +276,10 @@ ELSEWHERE = [
     ("POST", "/api/models", "{}"),
     ("POST", "/api/models", '{"name": "", "version": "1"}'),
     ("POST", "/api/models", '{"name": "m", "version": "1", "abstain_threshold": 7}'),
+    ("POST", "/api/models", '{"name": "a/b", "version": "c"}'),
+    ("POST", "/api/models", '{"name": "a", "version": "b/c"}'),
+    ("POST", "/api/models", '{"name": "..", "version": "1"}'),
+    ("POST", "/api/models", '{"name": "m", "version": "1", "parent_id": 1}'),
     ("POST", "/api/models", '{"name": "m", "version": "1", "abstain_threshold": NaN}'),
     ("POST", "/api/models", '{"name": "m\\u0000", "version": "1"}'),
     ("POST", "/api/models", '{"name": "m", "version": "1", "stage": "\\u0000"}'),
@@ -409,14 +417,6 @@ def test_a_bad_row_among_good_ones_never_costs_the_answer():
         rows = '[{"prediction_id": "good", "probability": 0.9}, {"prediction_id": "\\ud800", "probability": 0.9}]'
         told = client.post(f"{BASE}/predictions", content=rows, headers=JSON).json()
         assert (told["recorded"], told["refused"][0]["prediction_id"]) == (1, "?")
-
-
-def test_of_two_equal_keys_the_last_one_counts():
-    with service() as client:
-        client.put(BASE, json={"classes": ["no", "yes"]}).raise_for_status()
-        twice = '{"prediction_id": "x", "probability": 0.1, "probability": 0.9}'
-        assert client.post(f"{BASE}/predictions", content=twice, headers=JSON).json()["recorded"] == 1
-        assert client.get(f"{BASE}/predictions").json()["predictions"][0]["probability"] == 0.9
 
 
 @pytest.mark.parametrize(

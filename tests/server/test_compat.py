@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from live_service import service, token_for
+from live_streams import said
 
 PREDICTION = {
     "id",
@@ -102,6 +103,29 @@ def test_a_review_is_decided_once_and_feeds_calibration(client, number):
     assert len(client.get("/api/review-queue").json()) == 19
     assert client.get(f"/api/calibration?model_version_id={number}").json()["n_labeled"] == 1
     assert client.post("/api/review/123456789012", json={"ground_truth": "pos"}).status_code == 404
+
+
+def test_what_waits_is_found_however_much_was_decided_since(client, number):
+    (stream,) = client.store.streams()
+    stream.record([said(f"s{i}", 0.6, 1e9, prediction="pos", abstained=True) for i in range(230)])
+    for i in range(20, 230):
+        stream.decide_review(f"s{i}", "pos", "mia")
+    stream.answer_review("s5", "mia", "cant_judge")
+    stream.record([said(f"late{i}", 0.9, 1e9, prediction="pos") for i in range(3)])
+    ids = lambda status: [each["sample_id"] for each in listed(client, status)]  # noqa: E731
+    assert ids("review") == [f"s{i}" for i in range(19, -1, -1) if i != 5]
+    assert ids("auto") == ["late2", "late1", "late0"]
+    assert ids("resolved") == [f"s{i}" for i in range(229, 29, -1)], "the newest 200"
+    assert client.get("/api/review-queue").json() == listed(client, "review")
+    assert stream.prediction("s5").stage == "resolved", "nobody could judge it, and nobody need look again"
+    assert [each.prediction.prediction_id for each in stream.predictions(5, stage="resolved", before=7)] == ["s5"]
+    assert [each.seq for each in stream.predictions(2, stage="review", before=7)] == [5, 4]
+
+
+def listed(client, status):
+    found = client.get("/api/predictions", params={"status": status}).json()
+    assert {each["status"] for each in found} == {status}
+    return found
 
 
 def test_calibration_and_risk_coverage(client, number):

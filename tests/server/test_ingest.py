@@ -11,6 +11,7 @@ import pytest
 from live_service import API, service
 from mlflow_caliber.exceptions import StoreError
 from mlflow_caliber.server._ingest import Ingest
+from mlflow_caliber.server.routes.ingest import _chunks
 from mlflow_caliber.store import Outcome, Prediction, open_store
 
 BASE = f"{API}/models/churn/versions/1"
@@ -112,6 +113,62 @@ def test_a_stream_of_lines_in_pieces_that_fit_nothing(client):
     assert (again["recorded"], again["duplicates"]) == (0, 3_000)
 
 
+def lines(n):
+    return b"".join(json.dumps({"kind": "prediction", **said(f"l{i}")}).encode() + b"\n" for i in range(n))
+
+
+def test_a_token_that_is_revoked_meanwhile_records_no_more(client, monkeypatch):
+    token, text = client.store.create_token("loader", ["ingest"], actor="test")
+    record = client.service.ingest.record
+
+    async def and_revoke(*given):
+        receipt = await record(*given)
+        client.store.revoke_token(token.id, "test")
+        client.service.forget()
+        return receipt
+
+    monkeypatch.setattr(client.service.ingest, "record", and_revoke)
+    answer = client.post(f"{BASE}/events", content=lines(3_000), headers={"Authorization": f"Bearer {text}"})
+    assert (answer.status_code, answer.json()["detail"]) == (401, "The token is not known, revoked or expired.")
+    assert client.store.find_stream("churn", "1").log_end() == 1_000, "what was recorded stays"
+
+
+def test_of_long_lines_few_are_held_at_a_time():
+    class Body:
+        async def stream(self):
+            for _ in range(10):
+                yield b"x" * 1_000_000 + b"\n"
+
+    async def sizes():
+        return [len(chunk) async for chunk in _chunks(Body())]
+
+    assert asyncio.run(sizes()) == [4, 4, 2]
+
+
+@pytest.mark.parametrize(("way", "kept"), [("events", 1_000), ("predictions", 0)])
+def test_who_breaks_off_is_nobodys_error(client, caplog, way, kept):
+    messages = iter(
+        [{"type": "http.request", "body": lines(1_500), "more_body": True}, {"type": "http.disconnect"}],
+    )
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": f"{BASE}/{way}",
+        "query_string": b"",
+        "headers": [(b"authorization", client.headers["Authorization"].encode())],
+    }
+
+    async def receive():
+        return next(messages)
+
+    async def send(message):
+        pass
+
+    client.portal.call(client.app, scope, receive, send)
+    assert [record for record in caplog.records if record.levelname in {"WARNING", "ERROR"}] == []
+    assert client.store.find_stream("churn", "1").log_end() == kept
+
+
 def test_without_an_id_each_is_another_one(client):
     answers = [client.post(f"{BASE}/predictions", json={"probability": 0.9}).json() for _ in "ab"]
     ids = {answer["predictions"][0]["prediction_id"] for answer in answers}
@@ -128,6 +185,11 @@ def test_more_than_two_classes_and_no_classes():
         assert client.post(
             f"{API}/models/free/versions/1/predictions", json={"prediction": "cat", "confidence": 0.5}
         ).is_success
+        untrue = client.post(f"{API}/models/digits/versions/1/predictions", json=many | {"confidence": 0.7})
+        assert (untrue.status_code, untrue.json()["detail"]) == (
+            422,
+            "confidence must be the probability of the predicted label, 0.5, got 0.7.",
+        )
         missing = client.post(f"{API}/models/free/versions/1/predictions", json={"confidence": 0.5})
         assert missing.json()["detail"] == "A prediction must have prediction, the predicted label, which is missing."
 

@@ -73,6 +73,16 @@ def test_a_bucket_for_each_token():
         assert client.get(f"{API}/me", headers=other).status_code == 200
 
 
+def test_ever_new_tokens_share_the_bucket_of_their_address():
+    with service(rate=0.1, anonymous=("view",)) as client:
+        root = {"Authorization": client.headers.pop("Authorization")}
+        ask = lambda shown: client.get(f"{API}/models", headers={"Host": "localhost", **shown}).status_code  # noqa: E731
+        assert ask(root) == 200, "seen for the first time, and from then on it has a bucket of its own"
+        shown = [{"Authorization": f"x{i}"} for i in range(5)] + [{"Cookie": f"caliber_session={i}"} for i in range(5)]
+        assert [ask(each) for each in shown] == [429] * 10
+        assert ask(root) == 200
+
+
 def test_buckets_fill_again():
     rates = Rates(per_second=2.0)
     assert [rates.wait("a", now=0.0) for _ in range(5)] == [0.0] * 4 + [0.5]

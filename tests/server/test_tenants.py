@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from starlette.websockets import WebSocketDisconnect
 
 from live_routes import operations, sockets
@@ -14,6 +15,7 @@ from live_service import API, service, token_for
 from live_streams import Clock, said
 from mlflow_caliber.server._access import csrf_of
 from mlflow_caliber.store import Outcome, StreamSettings
+from mlflow_caliber.store._schema import streams
 
 # Words that only the other's stream holds; "there" is what exists, "none" is what does not.
 MINE, THEIRS, NONE = ("mine", "1"), ("theirs-secret", "7"), ("nowhere-secret", "7")
@@ -204,8 +206,11 @@ def test_the_audit_trail_keeps_to_ones_own(client):
 
 
 def test_a_model_that_is_called_like_a_part_of_another(client):
-    """Tokens and models with a slash have subjects that begin like a model's."""
+    """Tokens, and models with a slash of stores that took such names, have subjects that begin like a model's."""
     store = client.store
+    store.stream("old", "1")
+    with store._database.write() as connection:
+        connection.execute(sa.update(streams).where(streams.c.model == "old").values(model="mine/eu"))
     for model in ("token", "mine/eu", "mine_", "mineX", "mi%"):
         store.stream(model, "1").change_settings(StreamSettings(abstain_threshold=0.4), "secret-actor")
     for model in ("token", "mine", "mine_", "mi%"):

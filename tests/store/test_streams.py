@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import sqlalchemy as sa
 
 from mlflow_caliber.exceptions import InvalidInputError
 from mlflow_caliber.store import open_store
+from mlflow_caliber.store._schema import streams
 
 
 def test_a_stream_is_found_again(uri):
@@ -51,10 +53,21 @@ def test_classes_may_come_later_if_they_name_what_was_recorded(store, said, happ
     assert stream.record_outcomes([happened(outcome="maybe")]).refused, "who opened it before knows them, too"
 
 
-@pytest.mark.parametrize("name", ["", "a\0b", 3, "x" * 201])
+@pytest.mark.parametrize("name", ["", "a\0b", 3, "x" * 201, "a/b", "/", ".", ".."])
 def test_names_that_cannot_be(store, name):
     with pytest.raises(InvalidInputError, match="model must"):
         store.stream(name, "1")
+    with pytest.raises(InvalidInputError, match="version must"):
+        store.stream("churn", name)
+    assert store.streams() == ()
+
+
+def test_names_that_once_could_be_are_read_on(store, said):
+    store.stream("old", "1", classes=["no", "yes"])
+    with store._database.write() as connection:
+        connection.execute(sa.update(streams).values(model="a/b", version=".."))
+    assert store.stream("a/b", "..", classes=["no", "yes"]).record([said(prediction="yes")]).recorded == 1
+    assert store.find_stream("a/b", "..").log_end() == 1
 
 
 def test_the_audit_trail_only_grows(store):

@@ -25,6 +25,7 @@ from mlflow_caliber.server.routes.ingest import read_json
 from mlflow_caliber.server.routes.live import admitted, serve_viewer
 from mlflow_caliber.store import (
     LOW_CONFIDENCE,
+    STAGES,
     Alarm,
     Outcome,
     Prediction,
@@ -41,7 +42,6 @@ _LOG = 32  # bits of a prediction's number that are its place in the log
 _LISTED, _ALARMS = 200, 100
 _KEYS = {"model_version_id", "sample_id", "predicted_label", "confidence", "uncertainty", "ground_truth"}
 _UNCERTAINTY = "uncertainty"
-_STATUSES = {"auto": (False, False), "review": (True, None), "resolved": (None, True)}
 
 Viewing = Annotated[Caller, Depends(allow("view"))]
 _ingesting = allow("ingest")
@@ -73,7 +73,7 @@ class ModelVersionOut(BaseModel):
 
 
 class PredictionOut(BaseModel):
-    """A prediction: "auto", waiting for "review", or "resolved"."""
+    """A prediction: "auto", waiting for "review", or "resolved", without a truth when nobody could judge it."""
 
     id: int
     model_version_id: int
@@ -148,7 +148,7 @@ def create_model(
     if not caller.sees(body.name):
         raise NotFoundError(f"There is no model {body.name[:80]!r} here.")
     if body.parent_id is not None:
-        parent = _by_number(service, caller, body.parent_id).version
+        parent = _parent(_by_number(service, caller, body.parent_id), body.name)
     told = StreamSettings(abstain_threshold=body.abstain_threshold, stage=body.stage, parent_version=parent)
     known = service.store.find_stream(body.name, body.version)
     if known is not None and known.settings() != told:
@@ -184,7 +184,7 @@ async def ingest(request: Request) -> Response:
     if seq is None:  # known already
         found = await run_sync(stream.prediction, said.prediction_id)
         if found is not None:
-            return json_answer(_shown(stream, found, await run_sync(_waits, stream, found)))
+            return json_answer(_shown(stream, found))
     abstained = said.prediction_id in receipt.withheld
     reason = LOW_CONFIDENCE if abstained else ""
     recorded = Said(
@@ -192,22 +192,21 @@ async def ingest(request: Request) -> Response:
         recorded_at=service.clock(),
         prediction=_replaced(said, abstained=abstained, reason=reason),
         outcome=happened,
+        stage="review" if abstained else "auto" if happened is None else "resolved",
     )
-    return json_answer(_shown(stream, recorded, abstained))
+    return json_answer(_shown(stream, recorded))
 
 
 @router.get("/api/predictions", response_model=list[PredictionOut], summary="The newest predictions")
 def predictions(caller: Viewing, service: Served, number: Number = None, status: str | None = None) -> Response:
     """The newest 200, of one version or of all, with one status or with any."""
-    if status is not None and status not in _STATUSES:
-        raise InvalidInputError(f"status must be one of {', '.join(_STATUSES)}, got {status[:80]!r}.")
-    abstained, labelled = _STATUSES.get(status or "", (None, None))
-    rows = []
-    for stream in _streams(service, caller, number):
-        for said in stream.predictions(_LISTED, abstained=abstained, labelled=labelled):
-            row = _shown(stream, said, _waits(stream, said))
-            if status in {None, row["status"]}:
-                rows.append((said.recorded_at, row))
+    if status is not None and status not in STAGES:
+        raise InvalidInputError(f"status must be one of {', '.join(STAGES)}, got {status[:80]!r}.")
+    rows = [
+        (said.recorded_at, _shown(stream, said))
+        for stream in _streams(service, caller, number)
+        for said in stream.predictions(_LISTED, stage=status)
+    ]
     rows.sort(key=lambda each: (each[0], each[1]["id"]), reverse=True)
     return JSONResponse([row for _, row in rows[:_LISTED]])
 
@@ -239,7 +238,7 @@ def resolve(
     else:
         stream.decide_review(identity, body.ground_truth, caller.name)
     said = stream.prediction(identity) or found[0]
-    return JSONResponse(_shown(stream, said, _waits(stream, said)))
+    return JSONResponse(_shown(stream, said))
 
 
 @router.get("/api/calibration", response_model=CalibrationOut, summary="Calibration of the confidence")
@@ -272,14 +271,14 @@ async def live(socket: WebSocket) -> None:
     caller = await admitted(socket)
     if caller is not None:
         viewer = Viewer(wants=lambda stream: caller.sees(stream.model), write=_texts, group=("app", caller.models))
-        await serve_viewer(socket, service_of(socket), viewer)
+        await serve_viewer(socket, caller, viewer)
 
 
 def _texts(_: float, frames: list[Frame]) -> list[str]:
     messages = []
     for frame in frames:
         for said in frame.tail.newest:
-            row = _shown(frame.stream, said, said.prediction.abstained and said.outcome is None)
+            row = _shown(frame.stream, said)
             told = {key: row[key] for key in ("id", "model_version_id", "confidence", "uncertainty", "status")}
             messages.append(json.dumps({"type": "prediction", **told, "ts": row["created_at"]}))
     return messages
@@ -294,7 +293,7 @@ def _replaced(said: Prediction, **values: Any) -> Prediction:
     return Prediction(**{**vars(said), **values})
 
 
-def _shown(stream: Stream, said: Said, waits: bool | None) -> dict[str, Any]:
+def _shown(stream: Stream, said: Said) -> dict[str, Any]:
     prediction, outcome = said.prediction, said.outcome
     truth = None if outcome is None else str(outcome.outcome)
     uncertainty = (prediction.features or {}).get(_UNCERTAINTY)
@@ -307,16 +306,9 @@ def _shown(stream: Stream, said: Said, waits: bool | None) -> dict[str, Any]:
         _UNCERTAINTY: float(uncertainty) if isinstance(uncertainty, int | float) else 0.0,
         "ground_truth": truth,
         "correct": None if truth is None else truth == str(prediction.prediction),
-        "status": "review" if waits else "auto" if truth is None else "resolved",
+        "status": said.stage,
         "created_at": _iso(said.recorded_at),
     }
-
-
-def _waits(stream: Stream, said: Said) -> bool:
-    """Whether a person still has to decide: a truth that came along with the prediction does not settle the review."""
-    if not said.prediction.abstained:
-        return False
-    return stream.review(said.prediction.prediction_id).status in {"open", "claimed"}
 
 
 def _alert_out(stream: Stream, alarm: Alarm) -> DriftAlertOut:
@@ -329,6 +321,13 @@ def _alert_out(stream: Stream, alarm: Alarm) -> DriftAlertOut:
         severity=alarm.severity,
         created_at=_iso(alarm.opened_at),
     )
+
+
+def _parent(found: Stream, model: str) -> str:
+    """The version that the new one comes from."""
+    if found.model != model:
+        raise InvalidInputError(f"parent_id must name a version of {model!r}, got one of {found.model!r}.")
+    return found.version
 
 
 def _version_out(stream: Stream, streams: tuple[Stream, ...]) -> ModelVersionOut:

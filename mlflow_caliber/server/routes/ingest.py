@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlflow_caliber.exceptions import InvalidInputError
-from mlflow_caliber.server._access import stream_for
+from mlflow_caliber.server._access import caller_of, check_still, stream_for
 from mlflow_caliber.server._errors import problem
 from mlflow_caliber.server._express import json_answer
 from mlflow_caliber.server._messages import OUTCOME_BODY, PREDICTION_BODY
@@ -24,6 +23,7 @@ from mlflow_caliber.store import (
     Receipt,
     Refusal,
     Stream,
+    json_from_bytes,
     outcome_from_message,
     prediction_from_message,
 )
@@ -31,8 +31,8 @@ from mlflow_caliber.store import (
 router = APIRouter(tags=["ingest"])
 
 MOST = 10_000
-# Of a stream of lines: so many in one commit, and so long a line.
-_LINES, _LONGEST_LINE = 1_000, 4_000_000
+# Of a stream of lines: so many in one commit, unless so many bytes come first; and so long a line.
+_LINES, _BYTES, _LONGEST_LINE = 1_000, 4_000_000, 4_000_000
 _MOST_REFUSED = 1_000
 
 Events = list[Prediction | Outcome]
@@ -138,12 +138,14 @@ async def outcomes(request: Request, model: str, version: str) -> Response:
 async def events(request: Request, stream: Ingesting, service: Served) -> TakenLines:
     """Record lines of any number: ``{"kind": "prediction", ...}`` or ``{"kind": "outcome", ...}``.
 
-    They are recorded a thousand at a time while they come. A stream that breaks off has recorded a part from its
-    beginning, and may be sent again.
+    They are recorded a thousand at a time, or fewer long ones, while they come. A stream that breaks off, or whose
+    token is revoked meanwhile, has recorded a part from its beginning, and may be sent again.
     """
+    caller = await caller_of(request)
     total, lines, n_refused = Receipt(), 0, 0
     refused: list[dict[str, Any]] = []
     async for chunk in _chunks(request):
+        await check_still(request, caller)
         receipt, problems = await _record(service, stream, chunk, _event, "line")
         total += receipt
         n_refused += len(problems)
@@ -229,23 +231,11 @@ def read_json(body: bytes, request: Request) -> Any:
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         raise HTTPException(415, f"The body must be application/json, got {kind[:80]}.")
-    try:
-        return json.loads(body, parse_constant=_no_number)
-    except InvalidInputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InvalidInputError("The body must be JSON, and cannot be read as such.") from error
-
-
-def _no_number(text: str) -> Any:
-    raise InvalidInputError(f"The body must be JSON, which has no {text}.")
+    return json_from_bytes(body, "The body")
 
 
 def _event(line: Any, stream: Stream, now: float) -> Events:
-    try:
-        told = json.loads(line, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInputError("The line must be a JSON object, and cannot be read as JSON.") from error
+    told = json_from_bytes(line, "The line")
     kind = told.pop("kind", None) if isinstance(told, dict) else None
     if kind == "prediction":
         return prediction_from_message(told, stream, now)
@@ -255,16 +245,18 @@ def _event(line: Any, stream: Stream, now: float) -> Events:
 
 
 async def _chunks(request: Request) -> AsyncIterator[list[bytes]]:
-    """The lines that are not empty, a thousand at a time, whatever the pieces they come in."""
-    rest, lines = b"", []
+    """The lines that are not empty, some at a time, whatever the pieces they come in."""
+    rest, lines, size = b"", [], 0
     async for piece in request.stream():
         *whole, rest = (rest + piece).split(b"\n")
         if len(rest) > _LONGEST_LINE:
             raise HTTPException(413, f"A line must have at most {_LONGEST_LINE} bytes.")
-        lines += [line for line in whole if line.strip()]
-        while len(lines) >= _LINES:
-            yield lines[:_LINES]
-            lines = lines[_LINES:]
+        for line in filter(bytes.strip, whole):
+            lines.append(line)
+            size += len(line)
+            if len(lines) == _LINES or size >= _BYTES:
+                yield lines
+                lines, size = [], 0
     if rest.strip():
         lines.append(rest)
     if lines:

@@ -11,15 +11,15 @@ import anyio
 from fastapi import APIRouter, HTTPException, WebSocket, WebSocketDisconnect
 
 from mlflow_caliber.exceptions import StoreError
-from mlflow_caliber.server._access import SUBPROTOCOL, Caller, allow, caller_of
+from mlflow_caliber.server._access import SUBPROTOCOL, Caller, allow, check_still
 from mlflow_caliber.server._live import Viewer, frame_text
-from mlflow_caliber.server._service import Service, service_of
+from mlflow_caliber.server._service import service_of
 from mlflow_caliber.store import Stream
 
 router = APIRouter()
 
-# A reader who takes nothing for so long is gone; and so often it is looked whether the token is still good.
-_PATIENCE, _CHECK_EVERY = 20.0, 15.0
+# A reader who takes nothing for so long is gone.
+_PATIENCE = 20.0
 _GOING_AWAY, _TRY_AGAIN, _REFUSED = 1001, 1013, 4401
 
 
@@ -35,7 +35,7 @@ async def live(socket: WebSocket, model: str | None = None, version: str | None 
 
     viewer = Viewer(wants=wants, write=frame_text, group=("frames", caller.models, model, version))
     await socket.send_text(json.dumps({"type": "hello", "name": caller.name, "roles": list(caller.roles)}))
-    await serve_viewer(socket, service_of(socket), viewer)
+    await serve_viewer(socket, caller, viewer)
 
 
 async def admitted(socket: WebSocket) -> Caller | None:
@@ -57,20 +57,21 @@ async def admitted(socket: WebSocket) -> Caller | None:
     return caller
 
 
-async def serve_viewer(socket: WebSocket, service: Service, viewer: Viewer) -> None:
+async def serve_viewer(socket: WebSocket, caller: Caller, viewer: Viewer) -> None:
     """Send what is queued until the reader goes, is too slow, or may no longer see it."""
+    service = service_of(socket)
     service.live.add(viewer)
     service.metrics.connections.inc()
     try:
         async with anyio.create_task_group() as together:
 
             async def until_it_ends(work: Callable[[], Awaitable[None]]) -> None:
-                # A reader that is gone or too slow is no error: the connection ends, and that is all.
-                with contextlib.suppress(WebSocketDisconnect, TimeoutError, RuntimeError):
+                # A reader that is gone, too slow or no longer let in is no error: the connection ends, and that is all.
+                with contextlib.suppress(WebSocketDisconnect, TimeoutError, RuntimeError, HTTPException):
                     await work()
                 together.cancel_scope.cancel()
 
-            for work in (partial(_send, socket, viewer), partial(_listen, socket), partial(_watch, socket)):
+            for work in (partial(_send, socket, caller, viewer), partial(_listen, socket)):
                 together.start_soon(until_it_ends, work)
     finally:
         service.live.remove(viewer)
@@ -79,9 +80,12 @@ async def serve_viewer(socket: WebSocket, service: Service, viewer: Viewer) -> N
         await socket.close(_GOING_AWAY)
 
 
-async def _send(socket: WebSocket, viewer: Viewer) -> None:
+async def _send(socket: WebSocket, caller: Caller, viewer: Viewer) -> None:
     while True:
         text = await viewer.queue.get()
+        # Before each text: of what comes when the token is no longer believed, nothing is told.
+        with contextlib.suppress(StoreError):  # a store that is away revokes nothing
+            await check_still(socket, caller)
         with anyio.fail_after(_PATIENCE):
             await socket.send_text(text)
             if viewer.missed and viewer.queue.empty():
@@ -93,12 +97,3 @@ async def _listen(socket: WebSocket) -> None:
     """Nothing that a viewer says matters but that it goes."""
     while (await socket.receive())["type"] != "websocket.disconnect":
         pass
-
-
-async def _watch(socket: WebSocket) -> None:
-    """A token that is revoked ends what it began."""
-    with contextlib.suppress(HTTPException):
-        while True:
-            await anyio.sleep(_CHECK_EVERY)
-            with contextlib.suppress(StoreError):  # a store that is away revokes nothing
-                await caller_of(socket)
