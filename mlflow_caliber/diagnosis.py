@@ -7,6 +7,8 @@ against that says that the model itself has become worse.
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
@@ -16,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mlflow_caliber import metrics
+from mlflow_caliber._odds import one_in
 from mlflow_caliber._validation import check_non_negative, check_unit_interval
 from mlflow_caliber.calibrators import SigmoidCalibrator
 from mlflow_caliber.exceptions import InvalidInputError
@@ -25,6 +28,7 @@ __all__ = ["Diagnosis", "DiagnosisEvidence", "DiagnosisVerdict", "diagnose"]
 
 DiagnosisVerdict = Literal["none", "recalibrate", "recalibrate_and_retrain", "investigate"]
 
+_COMMON = 0.01
 MIN_ROWS_PER_CLASS = 10
 """Fewer rows of a class than this are no evidence, and get no verdict."""
 
@@ -283,7 +287,10 @@ def _evidence(before: _Side, now: _Side, margin: float, critical: float) -> Diag
 
 def _sentence(verdict: DiagnosisVerdict, evidence: DiagnosisEvidence) -> str:
     e = evidence
-    fit = f"score test p = {e.calibration_p:.2g} on {e.n_live} rows, slope {e.slope:.2f}, intercept {e.intercept:+.2f}"
+    p = e.calibration_p
+    chance = f"{p:.0%}" if p >= _COMMON else one_in(-math.log(max(p, sys.float_info.min)))
+    fit = f"of samples of {e.n_live} rows that fit, {chance} are as far off; slope {e.slope:.2f}, "
+    fit += f"intercept {e.intercept:+.2f}"
     auc = f"AUC {e.roc_auc_live:.3f}, expected {e.roc_auc_expected:.3f}"
     limit = f"a shortfall below {e.detectable_shortfall:.3f} could have been missed"
     return {

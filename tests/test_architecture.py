@@ -32,6 +32,7 @@ STRATA = (
     (
         "_ahead",
         "_cells",
+        "_odds",
     ),
     ("_state",),
     ("_signing",),

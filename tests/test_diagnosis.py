@@ -46,7 +46,8 @@ def test_verdicts(before, verdict):
     assert diagnosis.verdict == verdict
     start = {"none": "Nothing to do", "recalibrate": "Recalibrate:", "recalibrate_and_retrain": "Recalibrate now"}
     assert diagnosis.sentence.startswith(start[verdict])
-    assert f"on {diagnosis.evidence.n_live} rows" in diagnosis.sentence
+    assert f"of samples of {diagnosis.evidence.n_live} rows that fit, " in diagnosis.sentence
+    assert ("1 in a billion" in diagnosis.sentence) == (diagnosis.evidence.calibration_p <= 1e-9)
     assert f"{diagnosis.evidence.roc_auc_live:.3f}" in diagnosis.sentence
 
 

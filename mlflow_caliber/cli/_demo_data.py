@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from mlflow_caliber.store import Store, Stream
 
-__all__ = ["CENSUS", "Data", "Following", "Served", "back_fill", "live_messages", "load_data", "train"]
+__all__ = ["CENSUS", "Data", "Following", "Served", "back_fill", "live_messages", "load_data", "register", "train"]
 
 CENSUS = Path(__file__).resolve().parents[2] / "examples" / "data" / "acs_employment_ma.parquet"
 DAY = 86_400.0
@@ -51,7 +52,7 @@ Recalibrates = Callable[[float, str | None], tuple[float, str]]
 
 @dataclass
 class Served:
-    """A version: its answers to every row of the present, and how they are recalibrated by now."""
+    """A version: its answers to every row of the present, how they are recalibrated by now, and the model itself."""
 
     version: str
     parent: str | None
@@ -59,6 +60,7 @@ class Served:
     raw: NDArray[np.float64]
     base: NDArray[np.float64]
     since: float = DAYS * DAY
+    model: tuple[Any, Any, tuple[Any, Any]] = field(kw_only=True, repr=False)  # with its calibrator, and labelled rows
     stream: Stream | None = field(default=None, repr=False)
     recalibrate: Recalibrates = lambda probability, segment: (probability, "")
 
@@ -105,17 +107,50 @@ def train(data: Data) -> list[Served]:
     from mlflow_caliber.calibrators import make_calibrator
 
     past = data.past.sample(frac=1.0, random_state=1)[:_TRAINED_ON]
-    x, y = past.drop(columns=data.target), past[data.target].to_numpy()
+    x, y = past.drop(columns=data.target), past[data.target].map(dict(enumerate(data.classes))).to_numpy()
     seen = data.present.drop(columns=data.target)
     cut = 2 * len(past) // 3
-    bayes = GaussianNB().fit(x, y).predict_proba(seen)[:, 1]
+    bayes = GaussianNB().fit(x, y)
     logistic = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2_000)).fit(x[:cut], y[:cut])
-    calibrator = make_calibrator("sigmoid").fit(logistic.predict_proba(x[cut:])[:, 1], y[cut:])
-    raw = logistic.predict_proba(seen)[:, 1]
+    positive = list(logistic.classes_).index(data.classes[1])
+    truth = (y[cut:] == data.classes[1]).astype(int)
+    calibrator = make_calibrator("sigmoid").fit(logistic.predict_proba(x[cut:])[:, positive], truth)
+    said, raw = bayes.predict_proba(seen)[:, positive], logistic.predict_proba(seen)[:, positive]
     return [
-        Served("1", None, "production", bayes, bayes),
-        Served("2", "1", "candidate", raw, calibrator.predict(raw), since=20 * DAY),
+        Served("1", None, "production", said, said, model=(bayes, "identity", (x, y))),
+        Served(
+            "2",
+            "1",
+            "candidate",
+            raw,
+            calibrator.predict(raw),
+            since=20 * DAY,
+            model=(logistic, calibrator, (x[cut:], y[cut:])),
+        ),
     ]
+
+
+def register(data: Data, served: Sequence[Served], uri: str, folder: Path) -> None:
+    """The versions in a registry of the demonstration's own, made once: drift is measured against what they know."""
+    import mlflow
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    from mlflow_caliber.flavor import log_model
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    if mlflow.get_experiment_by_name(data.name) is None:
+        mlflow.create_experiment(data.name, (folder / "models").resolve().as_uri())
+    mlflow.set_experiment(data.name)
+    for which in served:
+        with contextlib.suppress(MlflowException):
+            MlflowClient().get_model_version(data.name, which.version)
+            continue
+        model, calibrator, rows = which.model
+        told = {"calibrator": calibrator, "calibration_data": rows, "pos_label": data.classes[1]}
+        log_model(model, name=f"{data.name}-{which.version}", registered_model_name=data.name, **told)
 
 
 def back_fill(store: Store, clock: list[float], data: Data, served: Sequence[Served], now: float, seed: int = 0) -> int:

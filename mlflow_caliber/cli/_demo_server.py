@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlflow_caliber.cli._common import PASSED, Command, emit, made_folder, told_to_stop
-from mlflow_caliber.cli._demo_data import Data, Following, Served, back_fill, live_messages, load_data, train
+from mlflow_caliber.cli._demo_data import Data, Following, Served, back_fill, live_messages, load_data, register, train
 from mlflow_caliber.cli._traffic import Sent, send_at_their_times
 from mlflow_caliber.exceptions import CaliberError, ServiceError
 
@@ -39,7 +40,7 @@ _COMMAND = [sys.executable, "-c", "from mlflow_caliber.cli import main; main()"]
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("caliber-demo"),
     show_default=True,
-    help="Where the database and the logs are kept.",
+    help="Where the databases, the models and the logs are kept.",
 )
 @click.option("--data", type=click.Path(path_type=Path), help="The census file, where there is no checkout.")
 @click.option("--seconds", type=click.FloatRange(min=0.0), help="End after so long; by default on Ctrl-C.")
@@ -53,13 +54,14 @@ def demo_server(*, port: int, folder: Path, data: Path | None, seconds: float | 
     chosen = load_data(data)
     click.echo("Training two classifiers ...", err=True)
     served = train(chosen)
-    store_uri = f"sqlite:///{folder.resolve()}/caliber.db"
+    store_uri, mlflow_uri = (f"sqlite:///{folder.resolve()}/{name}.db" for name in ("caliber", "mlflow"))
+    register(chosen, served, mlflow_uri, folder)
     recorded, text = _fill(store_uri, chosen, served)
     past = f"{recorded} events of the last 30 days recorded." if recorded else f"The history in {folder} goes on."
     click.echo(past, err=True)
     url = f"http://{_HOST}:{port or _free_port()}"
     stop = told_to_stop()
-    with _running(store_uri, url, folder) as processes, _following(store_uri, served):
+    with _running(store_uri, mlflow_uri, url, folder) as processes, _following(store_uri, served):
         _wait_for(url, processes, folder, stop)
         click.echo(f"The service is at {url}\nLog in with this token: {text}\nCtrl-C ends all.", err=True)
         sent = _send(url, text, chosen, served, stop, processes, seconds)
@@ -101,15 +103,17 @@ def _token(store: Store) -> str:
 
 
 @contextlib.contextmanager
-def _running(store_uri: str, url: str, folder: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+def _running(store_uri: str, mlflow_uri: str, url: str, folder: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
     """The service and a worker, which end with the block."""
     port = url.rpartition(":")[2]
     commands = {"server": ["server", "--store", store_uri, "--port", port], "worker": ["worker", "--store", store_uri]}
+    registry = {"MLFLOW_TRACKING_URI": mlflow_uri, "MLFLOW_REGISTRY_URI": mlflow_uri}
     processes = []
     try:
         for name, arguments in commands.items():
             with (folder / f"{name}.log").open("ab") as log:
-                processes.append(subprocess.Popen([*_COMMAND, *arguments], stdout=log, stderr=log))
+                command, environment = [*_COMMAND, *arguments], {**os.environ, **registry}
+                processes.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
         yield processes
     finally:
         for process in processes:

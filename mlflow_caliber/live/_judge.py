@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from mlflow_caliber._odds import one_in
 from mlflow_caliber.live._observation import AlarmState, Learning, Observation, ReplicaState
 from mlflow_caliber.live._observe import MANY_UNREAD
 from mlflow_caliber.live._settings import MonitorSettings
 
-__all__ = ["MONITORED_KINDS", "Finding", "is_undecided", "judge"]
+__all__ = ["MONITORED_KINDS", "SHIPPED_IS_OFF", "Finding", "is_undecided", "judge"]
 
 MONITORED_KINDS = ("calibration", "diagnosis", "drift", "dropped", "lag", "learner", "replica", "silence")
 """The kinds of alarms that the monitor raises and resolves; others, such as ``harm``, belong to others."""
 
+SHIPPED_IS_OFF = "The shipped calibrator does not fit the outcomes any more"
+"""How the sentence of the alarm ``shipped`` begins; it goes on behind a colon."""
+
 _DAY = 86_400.0
+_SURE = math.log(20.0)
 # The alarm has already paid for being read after every outcome; the window only has to agree.
 _AGREES = 0.05
 _SHOWN = 5
@@ -82,17 +88,16 @@ def _calibration(seen: Observation) -> Iterator[Finding]:
     number = seen.served.number
     p_served = None if report is None else report.metrics.get("calibration_p")
     if _is_off(learning.served, p_served):
-        todo = "Recalibrate the model, or retrain it if the diagnosis says so."
+        todo = "Find out what has changed in the data or in how outcomes are made, before the answers are used."
         if seen.served.pinned:
-            todo = f"Revision {number} is pinned, and what was learned since is not served: unpin it, or {todo.lower()}"
+            todo = f"Revision {number} is pinned, and what was learned since is not served: unpin it."
         sentence = f"What is served does not fit the outcomes: {_evidence(learning.served, p_served)}. {todo}"
         yield _of_alarm("served", "critical", sentence, learning, p_served)
     p_base = None if report is None or report.raw is None else report.raw.metrics.get("calibration_p")
     if _is_off(learning.base, p_base):
-        cover = f"revision {number} corrects it" if number else "nothing corrects it, as the shipped one is served"
         todo = "Recalibrate the model (`mlflow-caliber revision save` makes a version of what was learned)."
-        sentence = f"The shipped calibrator does not fit the outcomes any more, and {cover}: "
-        yield _of_alarm("shipped", "warning", f"{sentence}{_evidence(learning.base, p_base)}. {todo}", learning, p_base)
+        sentence = f"{SHIPPED_IS_OFF}: {_evidence(learning.base, p_base)}. {todo}"
+        yield _of_alarm("shipped", "warning", sentence, learning, p_base)
 
 
 def _says_nothing(seen: Observation) -> bool:
@@ -105,8 +110,10 @@ def _is_off(alarm: AlarmState, p: float | None) -> bool:
 
 
 def _evidence(alarm: AlarmState, p: float | None) -> str:
-    recent = "" if p is None else f", and in the window the score test has p = {p:.2g}"
-    return f"over {alarm.n_seen} outcomes the e-value is {alarm.e_value}, wanted below 20{recent}"
+    said = f"{alarm.n_seen} of them speak against it"
+    if alarm.log_e_value >= _SURE:
+        said += f" more surely than {one_in(alarm.log_e_value)}, and 1 in 20 is enough"
+    return said if p is None else f"{said}; the latest agree"
 
 
 def _of_alarm(key: str, severity: str, sentence: str, learning: Learning, p: float | None) -> Finding:

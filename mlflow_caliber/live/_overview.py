@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mlflow_caliber.live._judge import SHIPPED_IS_OFF
 from mlflow_caliber.live._settings import MonitorSettings
 from mlflow_caliber.store import SEVERITIES, Alarm, Stream
 
@@ -74,6 +75,8 @@ def overview_of(
         "kind": report["kind"],
         "state": state,
         "sentence": sentence,
+        # An alarm says by itself what to do.
+        "advice": "" if any(sentence.endswith(_beyond(alarm)) for alarm in alarms) else advice_of(state),
         "n_predictions": report["n_predictions"],
         "n_labelled": report["n"],
         "abstain_rate": served.get("abstain_rate"),
@@ -150,8 +153,14 @@ def _by_state(alarms: Sequence[Alarm]) -> list[tuple[str, list[Alarm]]]:
 
 
 def _sentence(state: str, alarms: Sequence[Alarm], revision: int) -> str:
-    first = max(alarms, key=lambda alarm: (SEVERITIES.index(alarm.severity), -alarm.id)).sentence
-    if state == "recalibrating":
-        served = f"revision {revision} corrects it" if revision else "nothing corrects it yet"
-        return f"The shipped calibrator does not fit any more, and {served}. {first}"
-    return first
+    first = max(alarms, key=lambda alarm: (SEVERITIES.index(alarm.severity), -alarm.id))
+    if state != "recalibrating":
+        return first.sentence
+    cover = f"revision {revision} is published to correct it" if revision else "nothing corrects it yet"
+    rest = _beyond(first)
+    return f"{SHIPPED_IS_OFF}, and {cover}{rest if rest.startswith(':') else f'. {rest}'}"
+
+
+def _beyond(alarm: Alarm) -> str:
+    """What an alarm says beyond that the shipped calibrator is off."""
+    return alarm.sentence.removeprefix(SHIPPED_IS_OFF)

@@ -55,7 +55,11 @@ def _load(stream: Stream) -> Reference:
         profile = load_model(uri).profile
     except Exception as error:  # a registry, a network and any model library
         _logger.info("No reference of %s: %s", uri, type(error).__name__)
-        return Reference(None, f"Drift is not known: {uri} could not be loaded ({type(error).__name__}).")
+        sentence = (
+            f"Drift is not known: {uri} could not be loaded ({type(error).__name__}). Register the model under that "
+            "name, and start the worker with MLFLOW_TRACKING_URI set to where it is registered."
+        )
+        return Reference(None, sentence)
     if profile is None:
         return Reference(None, f"Drift is not known: {uri} was saved without a reference.")
     return Reference(profile)

@@ -244,7 +244,8 @@ class Worker:
             return
         sentence = (
             f"Recalibration has cost {harm:.1f} nats against the shipped model, of {self.settings.max_harm:g} allowed, "
-            f"over {learner.counts.learned} outcomes: the shipped calibrator is pinned."
+            f"over {learner.counts.learned} outcomes: the shipped calibrator is pinned. Find out what has changed in "
+            "the data or in how outcomes are made, before it is unpinned."
         )
         # In this order: whoever is killed in between does it again.
         job.stream.pin(0, _ACTOR)

@@ -61,12 +61,16 @@ def interval_of(review: Review, bins: Sequence[dict[str, Any]]) -> tuple[float, 
 def effect_of(answered: Answered, stream: Stream) -> str:
     """What became of the answer, in a sentence."""
     review = answered.review
+    if review.status == "declined" and answered.label is not None:
+        return f"The answer is kept, and the case stays closed until {review.answers_wanted} reviewers agree."
     if review.status == "declined":
         return "Nobody could judge it: the case is closed, and no outcome was recorded."
     if review.status == "done":
         return _told(answered, stream)
     if review.escalated:
         return "The case is passed on: it waits among the escalated ones."
+    if review.disputed and review.n_answers >= review.answers_wanted:
+        return f"The answer is kept: {review.n_answers} so far, and they disagree, so that nothing is decided."
     return f"The answer is kept: {review.n_answers} so far, and {review.answers_wanted} reviewers must agree."
 
 
@@ -86,11 +90,19 @@ def _why(review: Review, threshold: float | None) -> str:
     if review.reason == "low_confidence" and review.confidence is not None:
         # Whose threshold withheld it is not recorded: the stream's may have changed, or the sender has its own.
         now = "" if threshold is None else f" (now {threshold:g})"
-        return f"The confidence {review.confidence:.3f} was below the threshold at the time{now}."
+        return f"The confidence {_figure(review.confidence)} was below the threshold at the time{now}."
     if not review.reason:
         return "The model withheld its answer, and gave no reason."
     text = REASONS.get(review.reason, f"the model withheld its answer: {review.reason}")
     return f"{text[:1].upper()}{text[1:]}."
+
+
+def _figure(value: float) -> str:
+    """As the page writes it: ``figure`` of static/words.js."""
+    if value == 0.0 or value >= 0.0005:
+        return f"{value:.3f}"
+    digits, power = f"{value:.1e}".split("e")
+    return f"{digits}e{int(power)}"
 
 
 def _source(source: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from mlflow_caliber.exceptions import ConflictError, InvalidInputError
+from mlflow_caliber.exceptions import InvalidInputError
 from mlflow_caliber.store import Review, ReviewAnswer, Stream
 
 __all__ = ["Imported", "import_annotations", "task_of"]
@@ -15,6 +16,7 @@ __all__ = ["Imported", "import_annotations", "task_of"]
 # The names of the tags in the labeling configuration: see docs/user-guide/review.md.
 _CHOICES, _TEXT = "label", "case"
 _PREFIX = "label-studio:"
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}")
 
 
 @dataclass
@@ -53,44 +55,49 @@ def task_of(review: Review, rule: str) -> dict[str, Any]:
     return {"data": data, "predictions": [prediction], "meta": place}
 
 
-def import_annotations(stream: Stream, tasks: Sequence[Any]) -> Imported:
-    """Take the annotations of exported tasks as answers. What is known already, or older, is skipped."""
+def import_annotations(stream: Stream, tasks: Sequence[Any], caller: str, *, correction: bool = False) -> Imported:
+    """Take the annotations of exported tasks as answers. What is known already, or older, is skipped.
+
+    ``caller`` is who brings them, and ``correction`` whether to change what stands decided.
+    """
     imported = Imported()
     for index, task in enumerate(tasks):
         try:
             prediction_id, annotations = _read(task, stream)
-            for annotation in annotations:
-                _take(stream, prediction_id, annotation, index, imported)
         except InvalidInputError as error:
             imported.refused.append((index, str(error)))
+            continue
+        for content in annotations:  # one bad annotation never costs the others
+            try:
+                taken = _answer(stream, prediction_id, _annotation(content), caller, correction=correction)
+            except InvalidInputError as error:
+                imported.refused.append((index, str(error)))
+                continue
+            imported.decided += taken
+            imported.skipped += not taken
     return imported
 
 
-def _take(stream: Stream, prediction_id: str, annotation: Any, index: int, imported: Imported) -> None:
-    """One bad annotation never costs the others."""
-    try:
-        taken = _answer(stream, prediction_id, _annotation(annotation))
-    except InvalidInputError as error:
-        imported.refused.append((index, str(error)))
-        return
-    imported.decided += taken
-    imported.skipped += not taken
-
-
-def _answer(stream: Stream, prediction_id: str, annotation: _Annotation) -> bool:
+def _answer(stream: Stream, prediction_id: str, annotation: _Annotation, caller: str, *, correction: bool) -> bool:
     review = stream.review(prediction_id)
     known = next((each for each in stream.review_answers(prediction_id) if each.reviewer == annotation.reviewer), None)
     if known is not None and (_says(known, annotation) or (annotation.at is not None and annotation.at <= known.at)):
         return False
-    agrees = annotation.label is None or annotation.label == review.outcome
-    if known is None and review.status == "done" and agrees:
+    agrees = annotation.label == review.outcome or (annotation.label is None and known is None)
+    if review.status == "done" and agrees:
         return False
     answer = "cant_judge" if annotation.label is None else "correct"
     if annotation.label == review.prediction:
         answer = "confirm"
-    if known is not None and review.status == "done" and annotation.label is None:
-        raise ConflictError(f"The review of {prediction_id!r:.80} is done, by {review.reviewer!r}.")
-    stream.answer_review(prediction_id, annotation.reviewer, answer, annotation.label, at=annotation.at)
+    stream.answer_review(
+        prediction_id,
+        annotation.reviewer,
+        answer,
+        annotation.label,
+        at=annotation.at,
+        correction=correction,
+        brought_by=caller,
+    )
     return True
 
 
@@ -123,7 +130,10 @@ def _annotation(content: Any) -> _Annotation:
         raise InvalidInputError(f"Each annotation must be a JSON object, got {content!r:.80}.")
     reviewer = _PREFIX + _who(content.get("completed_by"))
     at = _when(content.get("updated_at") or content.get("created_at"))
-    if content.get("was_cancelled"):
+    cancelled = content.get("was_cancelled")
+    if cancelled is not None and not isinstance(cancelled, bool):
+        raise InvalidInputError(f"was_cancelled must be true or false, got {cancelled!r:.80}.")
+    if cancelled:
         return _Annotation(reviewer, None, at)
     result = content.get("result")
     values = [each.get("value") for each in result if _is_choice(each)] if isinstance(result, list) else []
@@ -147,9 +157,11 @@ def _when(text: Any) -> float | None:
     if text is None:
         return None
     try:
-        at = datetime.fromisoformat(text)
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"updated_at must be a time such as 2026-01-31T12:00:00Z, got {text!r:.80}.") from error
+        at = datetime.fromisoformat(text) if _TIME.match(text) else None
+    except (TypeError, ValueError):
+        at = None
+    if at is None:
+        raise InvalidInputError(f"updated_at must be a time such as 2026-01-31T12:00:00Z, got {text!r:.80}.")
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 

@@ -71,14 +71,20 @@ def keep_answer(connection: Connection, stream_id: int, prediction_id: str, answ
     connection.execute(sa.insert(review_answers).values(row))
 
 
-def verdict(answers: Iterable[ReviewAnswer], wanted: int) -> tuple[str, str | None]:
-    """What the answers come to: "done" and the label, "declined", or "open" as long as too few agree."""
+def verdict(answers: Iterable[ReviewAnswer], wanted: int, last: ReviewAnswer) -> tuple[str, str | None]:
+    """What the answers come to by the last one: "done" and the label, "declined", or "open" as long as too few agree.
+
+    Only who says so decides so, and nothing is decided while something else was said as often.
+    """
     said = list(answers)
     labels = Counter(each.label for each in said if each.label is not None)
-    for label, n in labels.most_common(1):
-        if n >= wanted:
-            return "done", label
-    return ("declined" if sum(each.answer == "cant_judge" for each in said) >= wanted else "open"), None
+    if last.answer == "cant_judge":
+        n = sum(each.answer == "cant_judge" for each in said)
+        return ("declined" if n >= wanted and n > max(labels.values(), default=0) else "open"), None
+    others = max((n for label, n in labels.items() if label != last.label), default=0)
+    if last.label is not None and labels[last.label] >= wanted and labels[last.label] > others:
+        return "done", last.label
+    return "open", None
 
 
 def _of_case(stream_id: int, prediction_id: str) -> sa.ColumnElement[bool]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.engine import Connection
 
 from mlflow_caliber._validation import check_count
 from mlflow_caliber.exceptions import ConflictError, NotFoundError
@@ -16,6 +16,7 @@ from mlflow_caliber.store._base import StreamBase
 from mlflow_caliber.store._checks import check_name, check_time, label_text, shown
 from mlflow_caliber.store._record import locked_stream, record
 from mlflow_caliber.store._review_rows import Review, find_reviews, held_cases, undecided_cases
+from mlflow_caliber.store._rows import as_outcome
 from mlflow_caliber.store._schema import audit, outcomes, reviews
 from mlflow_caliber.store._settings import ReviewSettings, StreamSettings, settings_of
 from mlflow_caliber.store._values import Outcome
@@ -34,12 +35,24 @@ _FREE = {"status": "claimed", "claimed_by": None, "claimed_at": None, "lease_exp
 class Answered:
     """What became of an answer.
 
-    ``recorded`` says whether an outcome was added to the log, ``known`` is the outcome that was known before, if any.
+    ``label`` is what was said to be right, if anything; ``recorded`` says whether an outcome was added to the log, and
+    ``known`` is the outcome that was known before, if any.
     """
 
     review: Review
+    label: str | None = None
     recorded: bool = False
     known: Outcome | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Turn:
+    """The circumstances of an answer."""
+
+    settings: ReviewSettings
+    now: float
+    correction: bool
+    brought_by: str | None
 
 
 class ReviewsPart(StreamBase):
@@ -129,6 +142,7 @@ class ReviewsPart(StreamBase):
         *,
         at: float | None = None,
         correction: bool = False,
+        brought_by: str | None = None,
     ) -> Answered:
         """Say what is right. When enough reviewers agree, the outcome is recorded in the same transaction.
 
@@ -146,6 +160,9 @@ class ReviewsPart(StreamBase):
             When the answer was given, in seconds since 1970; now unless it was given elsewhere.
         correction : bool
             Whether to change what others have decided; who took part may do it anyway.
+        brought_by : str, optional
+            Who brings the answer in the reviewer's name. The audit trail names them, and only a ``correction`` of
+            theirs changes what is decided.
 
         Raises
         ------
@@ -165,6 +182,8 @@ class ReviewsPart(StreamBase):
         'review'
         """
         check_name(reviewer, "reviewer")
+        if brought_by is not None:
+            check_name(brought_by, "brought_by")
         at = None if at is None else check_time(at, "at")
         with self._database.write() as connection:
             settings, now = self._lock(connection)
@@ -173,10 +192,11 @@ class ReviewsPart(StreamBase):
                 reviewer=reviewer, answer=answer, label=label, note=note, at=now if at is None else min(at, now)
             )
             said = checked_answer(given, self._classes(connection), review.prediction, f"{shown(prediction_id)}")
+            turn = _Turn(settings=settings, now=now, correction=correction, brought_by=brought_by)
             if review.status == "done":
-                return self._correct(connection, review, said, settings, now, anyway=correction)
+                return self._correct(connection, review, said, turn)
             _check_not_held(review, reviewer)
-            return self._take(connection, review, said, settings, now)
+            return self._take(connection, review, said, turn)
 
     def decide_review(
         self, prediction_id: str, outcome: Any, reviewer: str, note: str = "", *, correction: bool = False
@@ -186,12 +206,17 @@ class ReviewsPart(StreamBase):
         answer = "confirm" if label == self.review(prediction_id).prediction else "correct"
         return self.answer_review(prediction_id, reviewer, answer, label, note, correction=correction).review
 
-    def _take(
-        self, connection: Connection, review: Review, said: ReviewAnswer, settings: ReviewSettings, now: float
-    ) -> Answered:
+    def _take(self, connection: Connection, review: Review, said: ReviewAnswer, turn: _Turn) -> Answered:
+        before = answers_of(connection, self._id, review.prediction_id)
+        own = next((each for each in before if each.reviewer == said.reviewer), None)
+        answers = [*(each for each in before if each is not own), said]
+        status, label = verdict(answers, turn.settings.answers, said)
+        if status == "open" and review.is_decided:
+            status = review.status  # what is closed stays so until enough agree
+        is_decided_now = status not in {"open", review.status}
+        if own is not None and said.says_the_same(own) and said.note in {"", own.note} and not is_decided_now:
+            return Answered(review=review, label=said.label)
         keep_answer(connection, self._id, review.prediction_id, said)
-        answers = answers_of(connection, self._id, review.prediction_id)
-        status, label = verdict(answers, settings.answers)
         values: dict[str, Any] = {
             **_FREE,
             "status": "claimed" if status == "open" else status,
@@ -201,52 +226,56 @@ class ReviewsPart(StreamBase):
         }
         if said.answer == "escalate":
             values["note"] = said.note
-        if status != "open":
-            values |= {"reviewer": said.reviewer, "outcome": label, "note": said.note, "decided_at": now}
+        if is_decided_now:
+            values |= {"reviewer": said.reviewer, "outcome": label, "note": said.note, "decided_at": turn.now}
         self._set(connection, review.prediction_id, values)
-        self._note(connection, review, said, "answer_review" if status == "open" else _DECIDED)
+        # A case takes of the day's capacity once, also when somebody knows after all.
+        decides = _CORRECTED if review.is_decided else _DECIDED
+        self._note(connection, review, said, decides if is_decided_now else "answer_review", turn)
         if label is None:
-            return Answered(review=self._one_review(connection, review.prediction_id, settings, now))
-        return self._tell(connection, review, label, settings, said.at, now)
+            now_is = self._one_review(connection, review.prediction_id, turn.settings, turn.now)
+            return Answered(review=now_is, label=said.label)
+        return self._tell(connection, review, said, turn)
 
-    def _correct(
-        self,
-        connection: Connection,
-        review: Review,
-        said: ReviewAnswer,
-        settings: ReviewSettings,
-        now: float,
-        *,
-        anyway: bool,
-    ) -> Answered:
+    def _correct(self, connection: Connection, review: Review, said: ReviewAnswer, turn: _Turn) -> Answered:
         answers = answers_of(connection, self._id, review.prediction_id)
         own = next((each for each in answers if each.reviewer == said.reviewer), None)
         took_part = own is not None or review.reviewer == said.reviewer
-        if said.says_the_same(own) or (took_part and said.label == review.outcome):
-            return Answered(review=review)
-        if said.label is None or not (took_part or anyway):
+        known = self._in_force(connection, review.prediction_id)
+        # What was observed since may have overruled the decision: then saying it again restores it.
+        stands = said.label == review.outcome and (known is None or known.outcome == review.outcome)
+        is_known = said.says_the_same(own) and said.label != review.outcome
+        if is_known or (stands and (took_part or turn.correction)):
+            return Answered(review=review, label=said.label)
+        if said.label is None:
             raise ConflictError(_decided(review))
+        if not (turn.correction or (took_part and turn.brought_by is None)):
+            raise ConflictError(f"{_decided(review)} Only a correction changes it.")
         keep_answer(connection, self._id, review.prediction_id, said)
-        decided = {"reviewer": said.reviewer, "outcome": said.label, "note": said.note, "decided_at": now}
+        decided = {"reviewer": said.reviewer, "outcome": said.label, "note": said.note, "decided_at": turn.now}
         self._set(connection, review.prediction_id, {**decided, "n_answers": len(answers) + (own is None)})
-        self._note(connection, review, said, _CORRECTED)
-        return self._tell(connection, review, said.label, settings, said.at, now)
+        self._note(connection, review, said, _CORRECTED, turn, before=known)
+        return self._tell(connection, review, said, turn)
 
-    def _tell(
-        self, connection: Connection, review: Review, label: str, settings: ReviewSettings, at: float, now: float
-    ) -> Answered:
+    def _tell(self, connection: Connection, review: Review, said: ReviewAnswer, turn: _Turn) -> Answered:
         """Record the outcome: what a person decided replaces what was observed meanwhile, as any later outcome does."""
-        of_case = (outcomes.c.stream_id == self._id) & (outcomes.c.prediction_id == review.prediction_id)
+        known = self._in_force(connection, review.prediction_id)
+        source = "audit" if review.origin == "audit" else "review"
+        event = Outcome(prediction_id=review.prediction_id, outcome=said.label, observed_at=said.at, source=source)
+        receipt = record(connection, self._id, [event], turn.now)
+        return Answered(
+            review=self._one_review(connection, review.prediction_id, turn.settings, turn.now),
+            label=said.label,
+            recorded=receipt.recorded > 0,
+            known=known,
+        )
+
+    def _in_force(self, connection: Connection, prediction_id: str) -> Outcome | None:
+        """The outcome that holds, whoever told it."""
+        of_case = (outcomes.c.stream_id == self._id) & (outcomes.c.prediction_id == prediction_id)
         query = sa.select(outcomes).where(of_case).order_by(outcomes.c.seq.desc()).limit(1)
         row = connection.execute(query).mappings().first()
-        source = "audit" if review.origin == "audit" else "review"
-        event = Outcome(prediction_id=review.prediction_id, outcome=label, observed_at=at, source=source)
-        receipt = record(connection, self._id, [event], now)
-        return Answered(
-            review=self._one_review(connection, review.prediction_id, settings, now),
-            recorded=receipt.recorded > 0,
-            known=None if row is None else _outcome(row),
-        )
+        return None if row is None else as_outcome(dict(row))
 
     def _check_capacity(self, connection: Connection, settings: ReviewSettings, now: float) -> None:
         if settings.capacity_per_day is None:
@@ -280,10 +309,20 @@ class ReviewsPart(StreamBase):
         this = (reviews.c.stream_id == self._id) & (reviews.c.prediction_id == prediction_id)
         connection.execute(sa.update(reviews).where(this).values(values))
 
-    def _note(self, connection: Connection, review: Review, said: ReviewAnswer, action: str) -> None:
+    def _note(
+        self,
+        connection: Connection,
+        review: Review,
+        said: ReviewAnswer,
+        action: str,
+        turn: _Turn,
+        before: Outcome | None = None,
+    ) -> None:
         detail = {"prediction_id": review.prediction_id, "answer": said.answer, "label": said.label}
         if action == _CORRECTED:
-            detail["before"] = review.outcome
+            detail["before"] = review.outcome if before is None else before.outcome
+        if turn.brought_by is not None:
+            detail["brought_by"] = turn.brought_by
         self._audit(connection, said.reviewer, action, detail)
 
 
@@ -312,8 +351,3 @@ def _decided(review: Review) -> str:
     if review.status == "declined":
         return f"The review of {shown(review.prediction_id)} is closed: nobody could judge it."
     return f"The review of {shown(review.prediction_id)} is done, by {shown(review.reviewer)}."
-
-
-def _outcome(row: RowMapping) -> Outcome:
-    names = ("prediction_id", "outcome", "observed_at", "source")
-    return Outcome(**{name: row[name] for name in names})

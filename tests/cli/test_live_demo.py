@@ -83,6 +83,8 @@ def test_the_demonstration_shows_real_models_with_a_past_and_a_present(running, 
         month = {version: client.report(name, version, window="30d") for version in models}
         before = {version: client.model(name, version)["n_predictions"] for version in models}
         until(lambda: client.model(name, "2")["n_predictions"] > before["2"] + 3, 60, "live traffic")
+        until(lambda: all(drifted(url, token, name, each) for each in models), 180, "drift by column")
+        assert {"AGEP", "score:employed"} <= drifted(url, token, name, "1")
     eces = {version: report["metrics"]["shipped"]["ece"] for version, report in month.items()}
     assert eces["1"] > 0.1 > eces["2"], "naive Bayes is far too sure of itself"
     demo.process.send_signal(signal.SIGINT)
@@ -95,6 +97,13 @@ def test_the_demonstration_shows_real_models_with_a_past_and_a_present(running, 
     with open_store(f"sqlite:///{folder}/caliber.db") as store:
         assert store.faults() == ()
         assert store.find_token(token).name == "demo"
+
+
+def drifted(url, token, name, version):
+    address = f"{url}/api/v1/models/{name}/versions/{version}/drift"
+    asked = urllib.request.Request(address, headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        return {each["column"] for each in json.load(answer)["columns"] or () if each["drifted"]}
 
 
 def _is_summed_up(client, overview):

@@ -203,4 +203,5 @@ def test_a_model_that_is_not_in_the_registry(stream):
     profiles = ModelProfiles()
     note = profiles(stream, 0.0).note
     assert note.startswith("Drift is not known: models:/churn/1 could not be loaded (")
+    assert "Register the model under that name" in note
     assert profiles(stream, 60.0) is profiles(stream, 0.0)

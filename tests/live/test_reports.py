@@ -16,6 +16,7 @@ from live_streams import DAY, REFERENCE, Clock, fill, look
 from mlflow_caliber.exceptions import InvalidInputError, StoreError
 from mlflow_caliber.live import Monitor, MonitorSettings, Reports, StreamSummary, advice_of, judge
 from mlflow_caliber.live._followed import Followed
+from mlflow_caliber.live._judge import SHIPPED_IS_OFF
 from mlflow_caliber.live._sums import WindowSums
 from mlflow_caliber.live._tallies import Changes, Tally, losses_of
 from mlflow_caliber.metrics import ScoreStatistics
@@ -475,8 +476,22 @@ def test_the_worst_alarm_names_the_state(store, stream, clock, kind, key, state)
     stream.raise_alarm(kind, key, "critical", "This is why.", {})
     found = Reports(store, clock).overview(stream)
     assert found["state"] == state
-    assert "This is why." in found["sentence"]
-    assert advice_of(state)
+    assert found["sentence"].endswith("This is why.")
+    assert (found["advice"], bool(advice_of(state))) == ("", True), "one advice, that of the alarm"
+
+
+def test_what_corrects_the_shipped_calibrator_is_said_once(store, stream, clock):
+    fill(stream, clock, 120)
+    found = Reports(store, clock).overview(stream)
+    assert found["advice"] == advice_of(found["state"])
+    sentence = f"{SHIPPED_IS_OFF}: 90 of them speak against it. Recalibrate."
+    stream.raise_alarm("calibration", "shipped", "warning", sentence, {})
+    found = Reports(store, clock).overview(stream)
+    assert (found["sentence"], found["advice"]) == (
+        "The shipped calibrator does not fit the outcomes any more, and nothing corrects it yet: 90 of them speak "
+        "against it. Recalibrate.",
+        "",
+    )
 
 
 @pytest.mark.parametrize(

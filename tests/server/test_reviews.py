@@ -71,6 +71,10 @@ def test_the_queue_says_why_each_case_came(client, stream, mia):
     assert ids(queue(client, mia, order="cost")) == ["c", "b", "a"]
     assert queue(client, mia, order="cost")["reviews"][0]["expected_cost"] == pytest.approx(1.25)
     assert ids(queue(client, mia, order="oldest", limit=2)) == ["a", "b"]
+    least = said("least", 0.5, 0.0, confidence=3.6e-4, prediction="yes", abstained=None)
+    stream.record([least])
+    rule = queue(client, mia)["reviews"][0]["rule"]
+    assert rule == "The confidence 3.6e-4 was below the threshold at the time (now 0.8)."
 
 
 def test_whose_eyes(client, stream, clock):
@@ -151,6 +155,12 @@ def test_more_than_one_answer(client, stream, mia, max_):
         closed = client.post(f"{BASE}/a/decide", json={"answer": "cant_judge"}, headers=who).json()
     assert closed["review"]["status"] == "declined"
     assert closed["effect"]["sentence"].startswith("Nobody could judge it")
+    known = client.post(f"{BASE}/a/decide", json={"answer": "confirm"}).json()
+    assert known["review"]["status"] == "declined"
+    assert known["effect"]["sentence"] == "The answer is kept, and the case stays closed until 2 reviewers agree."
+    stream.change_settings(StreamSettings(review=ReviewSettings(answers=1)), "admin")
+    tied = client.post(f"{BASE}/b/decide", json={"answer": "cant_judge"}).json()
+    assert tied["effect"]["sentence"] == "The answer is kept: 3 so far, and they disagree, so that nothing is decided."
 
 
 def test_the_days_capacity(client, stream, mia):
@@ -236,8 +246,8 @@ def tasks(client, stream, mia):
     return {each["meta"]["prediction_id"]: each for each in client.get(f"{BASE}/label-studio", headers=mia).json()}
 
 
-def imported(client, headers, *tasks):
-    answer = client.post(f"{BASE}/label-studio", json=list(tasks), headers=headers)
+def imported(client, headers, *tasks, **asked):
+    answer = client.post(f"{BASE}/label-studio", json=list(tasks), headers=headers, params=asked)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -274,14 +284,23 @@ def test_annotations_are_answers_and_come_once(client, stream, mia, tasks, clock
     assert (stream.log(), client.store.audit_trail()) == (before, trail)
 
 
-def test_a_newer_annotation_corrects_and_an_older_one_does_not(client, stream, mia, tasks, clock):
+def test_a_newer_annotation_corrects_only_when_the_caller_says_so(client, stream, mia, max_, tasks, clock):
     clock.now += 7_200.0
     first = annotated(tasks["a"], annotation(10, "yes"))
     second = annotated(tasks["a"], annotation(10, "no", "2023-11-14T23:20:00Z"))
     assert imported(client, mia, first)["decided"] == 1
-    assert imported(client, mia, second)["decided"] == 1
-    assert imported(client, mia, first, second) == {"decided": 0, "skipped": 2, "refused": []}
+    left = imported(client, max_, second)
+    assert (left["decided"], [each["sentence"] for each in left["refused"]]) == (
+        0,
+        ["The review of 'a' is done, by 'label-studio:10'. Only a correction changes it."],
+    )
+    assert stream.review("a").outcome == "yes"
+    assert imported(client, max_, second, correction=True)["decided"] == 1
+    assert imported(client, max_, first, second, correction=True) == {"decided": 0, "skipped": 2, "refused": []}
     assert stream.review("a").outcome == "no"
+    acts = [(each.action, each.actor, each.detail.get("brought_by")) for each in client.store.audit_trail()]
+    assert ("decide_review", "label-studio:10", "mia") in acts
+    assert ("correct_review", "label-studio:10", "max") in acts
 
 
 def test_several_annotators_are_several_answers(client, stream, tasks):
@@ -303,6 +322,7 @@ def test_annotations_that_cannot_be_used_cost_no_others(client, stream, mia, tas
         {**annotated(tasks["b"], annotation(10, "yes")), "meta": other},
         annotated(tasks["b"], annotation(10, "perhaps"), annotation(None, "yes"), annotation(10, "yes", "soon")),
         annotated(tasks["b"], annotation(10, "yes", result=[]), "scribble"),
+        annotated(tasks["b"], annotation(10, "yes", was_cancelled="false"), annotation(10, "yes", "2024-W01")),
         annotated({"data": {"prediction_id": "sure"}}, annotation(10, "yes")),
         good,
         annotated(tasks["a"], annotation(11, "no"), annotation(12, "yes")),
@@ -320,8 +340,10 @@ def test_annotations_that_cannot_be_used_cost_no_others(client, stream, mia, tas
             (3, "updated_at must be a time such as"),
             (4, "An annotation must choose one 'label', got []"),
             (4, "Each annotation must be a JSON object, got 'scribble'"),
-            (5, "churn/3 has no review of 'sure'"),
-            (7, "The review of 'a' is done, by 'label-studio:10'"),
+            (5, "was_cancelled must be true or false, got 'false'"),
+            (5, "updated_at must be a time such as 2026-01-31T12:00:00Z, got '2024-W01'"),
+            (6, "churn/3 has no review of 'sure'"),
+            (8, "The review of 'a' is done, by 'label-studio:10'"),
         ],
         strict=True,
     ):

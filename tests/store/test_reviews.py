@@ -331,7 +331,60 @@ def test_who_took_part_may_correct(stream, store, clock, case):
     assert [outcome for _, outcome, _ in outcomes_of(stream)] == ["1", "0"]
 
 
-def test_every_act_leaves_its_mark(uri, clock, case):
+def test_what_was_observed_later_is_overruled_again_by_those_who_may(stream, clock, case, happened):
+    """What counts is the outcome in force, and not what the case says of itself."""
+
+    def says(who, **more):
+        clock.now += 1.0
+        return stream.answer_review("a", who, "confirm", **more)
+
+    stream.record([case()])
+    says("mia")
+    stream.record([happened("a", 0)])
+    again = says("mia")
+    assert (again.recorded, again.known.outcome, again.known.source) == (True, "0", "observed")
+    stream.record([happened("a", 0, observed_at=clock.now)])
+    with pytest.raises(ConflictError, match=r"is done, by 'mia'\. Only a correction changes it"):
+        says("eve")
+    assert says("eve", correction=True).recorded
+    assert not says("eve", correction=True).recorded
+    assert [outcome for _, outcome, _ in outcomes_of(stream)] == ["1", "0", "1", "0", "1"]
+    stream.record([happened("a", 0, observed_at=clock.now)])
+    agreed = stream.answer_review("a", "mia", "correct", 0)
+    assert (agreed.review.outcome, agreed.recorded, agreed.known.outcome) == ("0", False, "0")
+
+
+def test_where_fewer_answers_are_asked_for_than_were_given(store, case):
+    stream = store.stream("topics", "1", classes=["a", "b", "c"])
+
+    def ask(answers):
+        stream.change_settings(StreamSettings(review=ReviewSettings(answers=answers)), "admin")
+
+    ask(3)
+    stream.record([case(name, prediction="a", probability=0.5, confidence=0.5) for name in "xy"])
+    for name in "xy":
+        stream.answer_review(name, "mia", "confirm")
+        stream.answer_review(name, "max", "correct", "b")
+    ask(1)
+    for who, answer, *label in (
+        ("eve", "correct", "c"),
+        ("eve", "escalate"),
+        ("eve", "cant_judge"),
+        ("mia", "confirm"),
+    ):
+        review = stream.answer_review("x", who, answer, *label, note="they disagree").review
+        assert (review.status, review.outcome) == ("open", None), "nothing leads"
+    done = stream.answer_review("x", "ann", "correct", "b").review
+    assert (done.status, done.outcome, done.reviewer) == ("done", "b", "ann")
+    ask(3)
+    stream.answer_review("y", "leo", "confirm")
+    ask(2)
+    assert stream.answer_review("y", "eve", "correct", "c").review.status == "open", "eve does not decide for a"
+    done = stream.answer_review("y", "max", "confirm").review
+    assert (done.outcome, done.reviewer) == ("a", "max")
+
+
+def test_every_act_leaves_its_mark(uri, clock, case, happened):
     with open_store(uri, clock=clock) as store:
         stream = store.stream("churn", "1", classes=[0, 1])
         stream.change_settings(StreamSettings(review=ReviewSettings(answers=2)), "admin")
@@ -340,14 +393,17 @@ def test_every_act_leaves_its_mark(uri, clock, case):
         stream.answer_review("a", "max", "confirm")
         clock.now += 1.0
         stream.answer_review("a", "eve", "correct", 0, correction=True)
-        acts = [(act.actor, act.action, act.detail) for act in store.audit_trail()[:3]][::-1]
+        stream.record([happened("a", 1, observed_at=clock.now)])
+        clock.now += 1.0
+        stream.answer_review("a", "eve", "correct", 0)
+        acts = [(act.actor, act.action, act.detail) for act in store.audit_trail()[:4]][::-1]
     said = {"prediction_id": "a", "answer": "confirm", "label": "1"}
     assert acts[:2] == [("mia", "answer_review", said), ("max", "decide_review", said)]
     corrected = {"prediction_id": "a", "answer": "correct", "label": "0", "before": "1"}
-    assert acts[2] == ("eve", "correct_review", corrected)
+    assert acts[2:] == [("eve", "correct_review", corrected)] * 2
 
 
-def test_nobody_can_judge(told, case):
+def test_nobody_can_judge(told, clock, case):
     stream = told(answers=2)
     stream.record([case()])
     stream.answer_review("a", "mia", "cant_judge")
@@ -358,8 +414,25 @@ def test_nobody_can_judge(told, case):
     assert waiting(stream, status="done") == ["a"]
     with pytest.raises(ConflictError, match="is closed: nobody could judge it"):
         stream.claim_review("a", "eve")
+    decided = stream.review("a").decided_at, stream.review("a").reviewer
+    clock.now += 1.0
     stream.answer_review("a", "eve", "confirm")
+    assert (stream.review("a").decided_at, stream.review("a").reviewer) == decided
     assert stream.answer_review("a", "ann", "confirm").review.status == "done", "whoever knows after all may say so"
+    assert review_queue([stream]).decided == 1, "a case takes of the day once"
+
+
+def test_the_same_answer_again_changes_nothing(told, clock, case):
+    stream = told(capacity_per_day=2)
+    stream.record([case("a"), case("b")])
+    stream.answer_review("a", "mia", "cant_judge", note="blurred")
+    before = stream.review("a")
+    for _ in range(3):
+        clock.now += 1.0
+        assert stream.answer_review("a", "mia", "cant_judge").review == before
+    assert (review_queue([stream]).decided, stream.claim_review("b", "max").status) == (1, "claimed")
+    stream.answer_review("a", "mia", "cant_judge", note="torn")
+    assert (review_queue([stream]).decided, stream.review_answers("a")[0].note) == (1, "torn")
 
 
 def test_a_case_is_passed_on(stream, case):

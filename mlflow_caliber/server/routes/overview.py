@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlflow_caliber.live import MANY_UNREAD, advice_of
+from mlflow_caliber.live import MANY_UNREAD
 from mlflow_caliber.server._access import Caller, allow, stream_for
 from mlflow_caliber.server._service import Served
 from mlflow_caliber.server.routes.models import SettingsOut
@@ -81,7 +81,9 @@ class Overview(BaseModel):
     log_loss_shipped: float | None
     open_reviews: int
     alarms: AlarmCounts
-    revision: int = Field(description="The number of the revision that is served; 0 is the shipped calibrator.")
+    revision: int = Field(
+        description="The number of the published revision that is to be served; 0 is the shipped calibrator."
+    )
 
 
 class Overviews(BaseModel):
@@ -173,7 +175,7 @@ class Detail(Overview):
     learning: LearningOut | None
     maturity: MaturityOut | None
     diagnosis: VerdictOut | None
-    advice: str
+    advice: str = Field(description="What to do, where the sentence does not say so.")
     replicas: list[ReplicaOut]
     observed_at: float | None
 
@@ -200,7 +202,6 @@ def get_model(stream: Annotated[Stream, Depends(stream_for("view"))], service: S
             "learning": seen.get("learning"),
             "maturity": window.get("maturity"),
             "diagnosis": None if observed is None else verdict_of(window),
-            "advice": advice_of(overview["state"]),
             "replicas": [vars(replica) for replica in stream.replicas()],
             "observed_at": None if observed is None else observed[0],
         }

@@ -228,14 +228,16 @@ def import_tasks(
     caller: Reviewing,
     service: Served,
     tasks: Annotated[list[dict[str, Any]], Body(max_length=10_000, description="Label Studio's JSON export.")],
+    correction: Annotated[bool, Query(description="Whether to change what stands decided.")] = False,
 ) -> ImportOut:
     """Take annotations as answers of their annotators. Importing a file again changes nothing.
 
-    A file says by itself who annotated: where several reviewers must agree, only an admin may import one.
+    A file says by itself who annotated: where several reviewers must agree, only an admin may import one, and what
+    stands decided is left as it is unless the caller asks for a ``correction``.
     """
     if stream.settings().review.answers > 1 and not caller.may("admin"):
         raise HTTPException(403, "Several reviewers must agree here, so only an admin may bring answers of others.")
-    found = import_annotations(stream, tasks)
+    found = import_annotations(stream, tasks, caller.name, correction=correction)
     if found.decided:
         detail = {"taken": found.decided, "skipped": found.skipped, "refused": len(found.refused)}
         service.store.audit(caller.name, "import_reviews", stream.subject, detail)

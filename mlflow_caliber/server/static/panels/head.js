@@ -21,16 +21,23 @@ function figures(seen) {
     tick("Labelled", count(seen.n_labelled), `of ${count(seen.n_predictions)}`),
     tick("Abstained", share(seen.abstain_rate), seen.abstain_threshold === null ? "no threshold" : `below ${figure(seen.abstain_threshold)}`),
     tick("Reviews", count(seen.open_reviews), "open"),
-    tick("Calibration", served.number ? `revision ${served.number}` : "shipped", served.pinned ? `${by}, pinned` : by),
+    tick("Calibration", served.number ? `revision ${served.number}` : "shipped", served.pinned ? `${by}, pinned` : served.number ? `published, ${by}` : by),
     tick("Last prediction", since(seen.last_prediction_at)),
     tick("Last outcome", since(seen.last_outcome_at)));
 }
+
+// What was found, and not what to do: that is said once, by the state.
+const FOUND = {
+  none: "the probabilities fit, and rank as promised", recalibrate: "the probabilities are off, the ranking is not",
+  recalibrate_and_retrain: "the probabilities and the ranking are off", investigate: "the ranking is off, the probabilities are not",
+};
+const because = (sentence) => sentence.replace(/^[^:(]+: (.)/, (_, first) => first.toUpperCase());
 
 function diagnosis(found) {
   if (!found?.verdict) return null;
   const rows = Object.entries(found.evidence ?? {});
   const list = el("dl", { class: "facts" }, ...rows.flatMap(([key, value]) => [el("dt", {}, metricName(key)), el("dd", {}, typed(plain(value)))]));
-  return el("details", {}, el("summary", {}, "Diagnosis: ", typed(found.verdict.replaceAll("_", " "))), el("p", {}, typed(found.sentence)),
+  return el("details", {}, el("summary", {}, "Diagnosis: ", typed(FOUND[found.verdict] ?? found.verdict)), el("p", {}, typed(because(found.sentence))),
     found.note ? el("p", { class: "soft" }, typed(found.note)) : null, rows.length ? list : null);
 }
 
@@ -49,7 +56,7 @@ function learning(seen) {
 
 function made(seen) {
   const parts = [el("p", { class: "verdict" }, stateBadge(seen.state), " ", typed(seen.sentence))];
-  if (seen.advice && seen.advice !== seen.sentence) parts.push(el("p", {}, typed(seen.advice)));
+  if (seen.advice) parts.push(el("p", {}, typed(seen.advice)));
   if (!seen.n_predictions) parts.push(empty(el("p", {}, "No predictions yet. Send the first with"), firstSteps(page.model, page.version)));
   const about = [seen.stage ? ["Stage: ", typed(seen.stage)] : null, [`Alarms: ${alarmWords(seen.alarms ?? {})}`]].filter(Boolean);
   return [...parts, figures(seen), learning(seen), diagnosis(seen.diagnosis),

@@ -32,8 +32,8 @@ export function alarms({ everything }) {
 function pinButton(number, pinned, reload) {
   const button = el("button", { type: "button", class: "quiet" }, pinned ? "Unpin" : "Pin");
   const question = pinned
-    ? ["Unpin?", "The newest revision is served from then on, and those that are learned after it.", "Unpin"]
-    : ["Pin this revision?", `${number === 0 ? "The shipped calibration" : `Revision ${number}`} is served until somebody unpins it, whatever is learned meanwhile.`, "Pin"];
+    ? ["Unpin?", "The newest revision is published from then on, and those that are learned after it.", "Unpin"]
+    : ["Pin this revision?", `${number === 0 ? "The shipped calibration" : `Revision ${number}`} is to be served until somebody unpins it, whatever is learned meanwhile.`, "Pin"];
   button.addEventListener("click", async () => {
     const path = pinned ? "/revisions/unpin" : `/revisions/${number}/pin`;
     if (await act(button, () => ask(ofModel(path), { method: "POST" }).then(() => (pinned ? "Nothing is pinned now." : "It is pinned.")), question)) reload();
@@ -44,7 +44,7 @@ function pinButton(number, pinned, reload) {
 function revisionsOf({ current, pinned, revisions }, reload) {
   if (!revisions.length) return empty(el("p", {}, "Nothing was learned yet: the calibration is the one that the model was shipped with."));
   const items = [...revisions].sort((a, b) => b.number - a.number).map((each) => el("tr", {},
-    el("th", { scope: "row" }, each.number === 0 ? "shipped" : `${each.number} `, each.number === current ? badge(pinned ? "▣" : "▶", pinned ? "served, pinned" : "served", "note") : null),
+    el("th", { scope: "row" }, each.number === 0 ? "shipped" : `${each.number} `, each.number === current ? badge(pinned ? "▣" : "▶", pinned ? "pinned" : "published", "note") : null),
     el("td", { "data-label": "Published" }, since(each.created_at)), el("td", { "data-label": "Learned from" }, el("span", {}, count(each.n_learned))),
     el("td", { "data-label": "Note" }, each.note ? typed(each.note) : el("span", { class: "soft" }, "–")),
     may("admin") ? el("td", { "data-label": "" }, pinButton(each.number, pinned && each.number === current, reload)) : null));

@@ -47,7 +47,8 @@ function series(content, key, by) {
   const values = points.flatMap((point) => [point[key], point[before]]).filter(known);
   if (!values.length) return el("p", { class: "soft" }, `${title}: not enough outcomes in any ${by} of this window.`);
   const high = Math.max(...values) * 1.15 || 1;
-  const step = STEPS[by], middle = (point) => point.at + step / 2;
+  const step = STEPS[by], now = Date.now() / 1000;
+  const middle = (point) => point.at + Math.min(step, Math.max(0, now - point.at)) / 2; // of what has been of it
   const [low, last] = [points[0].at, points.at(-1).at + step];
   const when = by === "hour" ? shortMoment : day;
   const happened = events(content, low, last);
@@ -58,7 +59,7 @@ function series(content, key, by) {
   return chart({
     title, height: 220, summary: `${last_seen}${happened.filter((each) => each.kind === "revision").length} revisions and ${happened.filter((each) => each.kind !== "revision").length} alarms in this window.`,
     x: { low, high: last, ticks: ticksOf(points).map((at) => at + step / 2), write: (at) => write(at - step / 2) }, y: { low: 0, high, ticks: ticks(0, high, 4), write: (value) => String(Number(value.toPrecision(3))) },
-    marks: (x, y, frame) => [...volume(points.map((point) => ({ at: middle(point), n: point.n })), step, x, y, frame), ...eventMarks(happened, x, frame),
+    marks: (x, y, frame) => [...volume(points.map((point) => ({ at: point.at + step / 2, n: point.n })), step, x, y, frame), ...eventMarks(happened, x, frame),
       ...pieces(points.map((point) => [x(middle(point)), known(point[before]) ? y(point[before]) : null]), "shipped"),
       ...pieces(points.map((point) => [x(middle(point)), known(point[key]) ? y(point[key]) : null]), "served")],
     points: [...points.filter((point) => known(point[key])).map((point) => ({ x: middle(point), y: point[key], text: words(point) })),
