@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 from mlflow_caliber.config import check_section
 from mlflow_caliber.exceptions import CaliberError, StateError, StoreError
 from mlflow_caliber.live._followed import Followed
+from mlflow_caliber.live._merge import merge_runs
 from mlflow_caliber.live._news import delta_from_bytes
 from mlflow_caliber.live._rollups import tally_from_bytes
 from mlflow_caliber.store import LEVELS, Store, Stream, start_of
@@ -126,6 +127,8 @@ def prune_rows(stream: Stream, before: float) -> int:
     0
     """
     _add_up(stream, before)
+    if _oldest(stream, before) is not None:
+        _merge(stream)
     return stream.compact(before, batch=_BATCH)
 
 
@@ -145,15 +148,27 @@ def _add_up(stream: Stream, before: float) -> None:
         followed.save_if_due(now=True)
 
 
+def _oldest(stream: Stream, before: float) -> float | None:
+    """When the oldest entry of the log was recorded; None, where it is not of that age."""
+    oldest = stream.summary_rows(0, 1)
+    return oldest[0].recorded_at if oldest and oldest[0].recorded_at < before else None
+
+
+def _merge(stream: Stream) -> None:
+    """Merge all runs: once rows are gone, only the rows of the rollups say which days had predictions."""
+    while stream.unmerged()[0] and not merge_runs(stream):  # others merge, too
+        pass
+
+
 def _damage(stream: Stream, before: float) -> StateError | None:
     """What is wrong with the rollups of the time whose rows are to go; nothing, where there are no such rows."""
-    oldest = stream.summary_rows(0, 1)
-    if not oldest or oldest[0].recorded_at >= before:
+    oldest = _oldest(stream, before)
+    if oldest is None:
         return None
     try:
         with stream.rollups() as view:
             for level, segment in itertools.product(LEVELS, view.segments):
-                first = start_of(level, int(oldest[0].recorded_at))
+                first = start_of(level, int(oldest))
                 for row in view.rows(level, first, math.ceil(before), segment):
                     tally_from_bytes(row.content)
             for run in view.runs:

@@ -15,17 +15,17 @@ from sqlalchemy.engine import Connection
 
 from mlflow_caliber._validation import check_count
 from mlflow_caliber.exceptions import ConflictError, InvalidInputError
-from mlflow_caliber.store._base import StreamBase
 from mlflow_caliber.store._checks import check_name
 from mlflow_caliber.store._history import HistoryDay
 from mlflow_caliber.store._record import locked_stream
+from mlflow_caliber.store._rollups import RollupsPart, start_of
 from mlflow_caliber.store._schema import audit, history, predictions, rollups
 
 __all__ = ["AddedHistory", "BackfillPart"]
 
 _ACTION = "history.add"
 _SCORES = ("raw", "base", "served")
-_DAY = 86_400.0
+_DAY = 86_400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class AddedHistory:
     is_new: bool
 
 
-class BackfillPart(StreamBase):
+class BackfillPart(RollupsPart):
     """What is older than the store."""
 
     def add_history(
@@ -56,7 +56,7 @@ class BackfillPart(StreamBase):
             The name of the load, such as the path and version of a table.
         overlap : bool, default=False
             Whether days may be added of which the store has predictions already, in the log, in rollups or in the
-            history. Only whoever loads knows that these are others.
+            history; of a month whose days were thinned out, any day. Only whoever loads knows that these are others.
         actor : str
             Who loads, for the audit trail.
 
@@ -123,26 +123,32 @@ class BackfillPart(StreamBase):
         return next((each for each in connection.execute(loads).scalars() if each["source"] == source), None)
 
     def _refuse_overlap(self, connection: Connection, load: list[HistoryDay]) -> None:
-        names = {day.day for day in load}
-        mine = history.c.stream_id == self._id
-        known = connection.execute(sa.select(history.c.day).where(mine, history.c.day >= load[0].day)).scalars()
-        taken = {day: "the history" for day in known if day in names}
-        for table, time in ((predictions, predictions.c.predicted_at), (rollups, rollups.c.start)):
-            if not taken:
-                taken = {day: table.name for day in names if self._has(connection, table, time, day)}
-        if taken:
-            day = min(taken)
-            raise ConflictError(
-                f"days must be new to the store, got {day}, of which {taken[day]} has predictions of {self.subject}: "
-                "leave the day out, or say overlap=True if these are others."
-            )
+        days_from = self._head(connection).days_from
+        for day in load:
+            where = self._place_of(connection, day.day, days_from)
+            if where is not None:
+                raise ConflictError(
+                    f"days must be new to the store, got {day.day}, and {where} has predictions of {self.subject}: "
+                    "leave the day out, or say overlap=True if these are others."
+                )
 
-    def _has(self, connection: Connection, table: sa.Table, time: sa.Column[Any], day: str) -> bool:
-        start = _start(day).timestamp()
-        here = [table.c.stream_id == self._id, time >= start, time < start + _DAY]
-        if table is rollups:  # a month begins on a day, and says nothing about it
-            here.append(rollups.c.level.in_(("hour", "day")))
-        return connection.execute(sa.select(sa.literal(1)).where(*here).limit(1)).first() is not None
+    def _place_of(self, connection: Connection, day: str, days_from: int) -> str | None:
+        """Where the store has predictions of a day; of a month that has no days any more all are taken."""
+        start = int(_start(day).timestamp())
+        of_day = (rollups.c.level.in_(("hour", "day")), rollups.c.start >= start, rollups.c.start < start + _DAY)
+        of_month = (rollups.c.level == "month", rollups.c.start == start_of("month", start))
+        said = (predictions.c.predicted_at >= start, predictions.c.predicted_at < start + _DAY)
+        places: dict[str, tuple[sa.Table, tuple[sa.ColumnElement[bool], ...]]] = {
+            "the history": (history, (history.c.day == day,)),
+            "the log": (predictions, said),
+            "a rollup": (rollups, of_day),
+            "the rollup of its month": (rollups, of_month if start < days_from else ()),
+        }
+        for where, (table, here) in places.items():
+            query = sa.select(sa.literal(1)).where(table.c.stream_id == self._id, *here).limit(1)
+            if here and connection.execute(query).first() is not None:
+                return where
+        return None
 
     def _add_day(self, connection: Connection, day: HistoryDay) -> None:
         from mlflow_caliber.metrics import ScoreStatistics  # whoever only records does without it

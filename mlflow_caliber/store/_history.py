@@ -52,7 +52,8 @@ class HistoryPart(RollupsPart):
         """Delete predictions recorded before that time, and their outcomes; what they add up to stays.
 
         Where somebody adds up (``live.Reports``), it is in :meth:`rollups`, and only what is in them is deleted.
-        Else it becomes :meth:`history`.
+        Else it becomes :meth:`history`. Which days had predictions :meth:`add_history` sees in merged rollups only, so
+        that ``live.prune_rows`` merges them first.
 
         Where somebody learns, nothing is taken that the learner is not done with (``settled`` of its last
         :meth:`Lease.checkpoint`): it may have read a prediction and wait for the outcome. A prediction stays while it,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import replace
 
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 
 from live_streams import DAY, Clock, fill
 from mlflow_caliber.exceptions import ConflictError, InvalidInputError, StoreError
-from mlflow_caliber.live import Reports, _merge
+from mlflow_caliber.live import Reports, _merge, prune_rows
 from mlflow_caliber.live._merge import merge_runs
-from mlflow_caliber.store import open_store
+from mlflow_caliber.metrics import ScoreStatistics
+from mlflow_caliber.store import HistoryDay, open_store
 from summed_streams import (
     close,
     events,
@@ -33,6 +35,7 @@ HOUR = 3_600.0
 START = 20_000 * DAY  # 2024-10-04
 pytestmark = pytest.mark.usefixtures("nothing_is_believed")
 
+BACKFILLED = ("2024-09-30", "2024-10-04", "2024-10-05", "2024-11-12", "2024-11-13")
 KEYS = ("ece", "brier", "log_loss", "mcb", "aurc", "accuracy", "roc_auc")
 _versions = iter(range(10_000_000))
 _acts = st.sampled_from(["read", "save", "merge", "kill", "prune", "other", "damage"])
@@ -292,6 +295,32 @@ def test_classes_are_not_named_after_rows_were_pruned(store, clock):
 def test_a_segment_that_no_database_holds_is_refused(store, stream, segment):
     with pytest.raises(InvalidInputError, match="a text that a database can hold"):
         Reports(store).report(stream, segment=segment)
+
+
+@pytest.mark.parametrize("thinned", [False, True])
+def test_a_backfill_sees_days_that_only_rollups_have(any_store, thinned):
+    store, clock = any_store
+    clock.now = START + HOUR
+    stream = store.stream("backfilled", str(next(_versions)), classes=[0, 1])
+    for k, day in enumerate((0.0, 40.0)):
+        clock.now = START + HOUR + day * DAY
+        stream.record([said(f"id{k}", 0.9, predicted_at=clock.now), happened(f"id{k}", 1)])
+    clock.now += 90.0 * DAY
+    assert prune_rows(stream, clock.now - 30.0 * DAY) == 2
+    if thinned:
+        stream.thin_rollups("day", START + 30.0 * DAY)  # October, and not November
+    sums = ScoreStatistics.from_rows([1], [0.9])
+    load = [HistoryDay(day=day, n=1, unlabelled=0, raw=sums, base=sums, served=sums) for day in BACKFILLED]
+    taken = []
+    for day in load:
+        try:
+            stream.add_history([day], source=day.day)
+        except ConflictError as error:
+            taken.append((day.day, re.search("and (.*) has predictions", str(error))[1]))
+    month = "the rollup of its month"
+    in_october = [("2024-10-04", month), ("2024-10-05", month)] if thinned else [("2024-10-04", "a rollup")]
+    assert taken == [*in_october, ("2024-11-13", "a rollup")]
+    assert Reports(store, clock).report(stream)["n"] == 2 + len(load) - len(taken)
 
 
 def test_the_end_of_all_dates(store, stream, clock):

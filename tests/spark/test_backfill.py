@@ -77,7 +77,7 @@ def test_what_is_there_already_is_refused(lake, stream):
     stream.add_history(days, source="one")
     with pytest.raises(ConflictError, match="source 'one' was loaded before with 3000 predictions of 3 days, now came"):
         stream.add_history(days[:2], source="one")
-    with pytest.raises(ConflictError, match=r"got 2025-03-01, of which the history has predictions of credit/1"):
+    with pytest.raises(ConflictError, match=r"got 2025-03-01, and the history has predictions of credit/1"):
         stream.add_history(days, source="two")
     assert stream.add_history(days, source="two", overlap=True).is_new
     assert sum(day.n for day in stream.history()) == 2 * N
@@ -99,7 +99,7 @@ def test_what_the_log_has_is_refused(lake, stream):
     )
     stream.record([said])
     days = history_days(lake, stream)
-    with pytest.raises(ConflictError, match="got 2025-03-02, of which predictions has predictions"):
+    with pytest.raises(ConflictError, match="got 2025-03-02, and the log has predictions"):
         stream.add_history(days, source="lake")
     assert stream.history() == ()
     stream.add_history([day for day in days if day.day != "2025-03-02"], source="lake")
