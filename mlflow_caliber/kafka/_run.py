@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from threading import Event
 
-from mlflow_caliber.exceptions import SchemaVersionError, StoreError
+from mlflow_caliber.exceptions import ConfigError, SchemaVersionError, StoreError
 from mlflow_caliber.kafka._clients import Clients
 from mlflow_caliber.kafka._loop import Loop
 from mlflow_caliber.kafka._record import Recorder
@@ -116,11 +116,19 @@ def score(
     -------
     Tally
 
+    Raises
+    ------
+    ConfigError
+        As for :func:`consume`, and if the output is the topic that is read, or that of the dead letters.
+
     Examples
     --------
     >>> settings = KafkaSettings(bootstrap="kafka:9092", topic="features", group="credit")
     >>> score(settings, "models:/credit@champion", "predictions", Event())  # doctest: +SKIP
     """
+    for topic, what in ((settings.topic, "the one that is read"), (settings.dead_topic, "that of the dead letters")):
+        if output == topic:
+            raise ConfigError(f"output must be another topic than {what}, got {output!r}.")
     scorer = Scorer(
         model_uri,
         model=model,

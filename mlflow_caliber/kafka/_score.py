@@ -18,6 +18,7 @@ from mlflow_caliber.kafka._forward import Outgoing
 from mlflow_caliber.kafka._messages import Letter, Message, id_of, json_object, time_of
 from mlflow_caliber.kafka._record import Handled
 from mlflow_caliber.kafka._tally import Tally
+from mlflow_caliber.store import Prediction, checked_row
 
 if TYPE_CHECKING:
     from mlflow_caliber.model import CalibratedModel
@@ -38,7 +39,7 @@ class _Asked:
     row: Mapping[str, Any]
     segment: str | None
     prediction_id: str
-    predicted_at: float
+    predicted_at: Any
 
 
 class Scorer:
@@ -117,7 +118,7 @@ class Scorer:
     def _score(self, group: Sequence[_Asked], found: list[Outgoing], letters: list[Letter]) -> None:
         """Score the rows together; when that cannot be, the halves, down to the one that is to blame."""
         try:
-            found += self._frames(group)
+            frames = self._frames(group)
         except Exception as error:  # a base model may raise anything
             if len(group) == 1:
                 why = str(error) if isinstance(error, CaliberError) else f"{type(error).__name__}: {error}"[:300]
@@ -126,8 +127,16 @@ class Scorer:
             middle = len(group) // 2
             self._score(group[:middle], found, letters)
             self._score(group[middle:], found, letters)
+            return
+        for asked, frame in zip(group, frames, strict=True):
+            try:
+                checked_row(Prediction(**frame))  # what the store would refuse is not written
+            except InvalidInputError as error:
+                letters.append(Letter(asked.message, str(error)))
+            else:
+                found.append(Outgoing(asked.message, self._line(frame), []))
 
-    def _frames(self, group: Sequence[_Asked]) -> list[Outgoing]:
+    def _frames(self, group: Sequence[_Asked]) -> list[dict[str, Any]]:
         import pandas as pd
 
         link = getattr(self._served, "link", None)
@@ -149,15 +158,14 @@ class Scorer:
         frame["base_probability"] = _bases(shipped, frame, segments)
         frame["segment"] = [None] * len(group) if segments is None else list(segments)
         rows: Any = frame.to_dict("list")
-        return [
-            Outgoing(each.message, self._line(each, {key: rows[key][i] for key in rows}), [])
-            for i, each in enumerate(group)
-        ]
+        return [self._frame(each, {key: rows[key][i] for key in rows}) for i, each in enumerate(group)]
 
-    def _line(self, asked: _Asked, row: Mapping[str, Any]) -> bytes:
-        told = {"kind": "prediction", **self._called, **row, "predicted_at": asked.predicted_at}
-        if self._keep_features and _RAW not in asked.row:
-            told["features"] = dict(asked.row)
+    def _frame(self, asked: _Asked, row: Mapping[str, Any]) -> dict[str, Any]:
+        kept = self._keep_features and _RAW not in asked.row
+        return {**row, "predicted_at": asked.predicted_at, **({"features": dict(asked.row)} if kept else {})}
+
+    def _line(self, frame: Mapping[str, Any]) -> bytes:
+        told = {"kind": "prediction", **self._called, **frame}
         return json.dumps(told, allow_nan=False, ensure_ascii=False).encode(errors="replace")
 
 

@@ -47,6 +47,7 @@ from mlflow_caliber.store._rollups import (
     RollupView,
     start_of,
 )
+from mlflow_caliber.store._rows import checked_row
 from mlflow_caliber.store._settings import REVIEW_ORDERS, ReviewSettings, StreamSettings
 from mlflow_caliber.store._store import Attention, Store, open_store
 from mlflow_caliber.store._stream import Stream
@@ -114,6 +115,7 @@ __all__ = [
     "Token",
     "ToldRow",
     "check_events_file",
+    "checked_row",
     "downgrade",
     "export_events",
     "import_article_buffer",

@@ -19,13 +19,11 @@ from mlflow_caliber.store._rows import (
     OUTCOME_FIELDS,
     PREDICTION_FIELDS,
     SOURCES,
+    checked_row,
     harmless,
     kept_content,
     kept_id,
-    outcome_row,
-    prediction_row,
     review_row,
-    unreadable,
 )
 from mlflow_caliber.store._schema import outcomes, predictions, refused, reviews, settings, streams
 from mlflow_caliber.store._values import Outcome, Prediction, Receipt, Refusal
@@ -199,14 +197,9 @@ class _Batch:
 
     def _checked(self, index: int, event: Prediction | Outcome) -> dict[str, Any] | None:
         try:
-            if isinstance(event, Prediction):
-                return prediction_row(event, self._classes)
-            return outcome_row(event, self._classes)
+            return checked_row(event, self._classes)
         except InvalidInputError as error:
-            sentence = str(error)
-        except Exception:  # one bad row must never cost the others
-            sentence = unreadable(event)
-        self._refuse("prediction" if isinstance(event, Prediction) else "outcome", event, sentence, index)
+            self._refuse("prediction" if isinstance(event, Prediction) else "outcome", event, str(error), index)
         return None
 
     def _take_prediction(

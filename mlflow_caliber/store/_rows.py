@@ -27,13 +27,11 @@ __all__ = [
     "WAITED_FOR",
     "as_outcome",
     "as_prediction",
+    "checked_row",
     "harmless",
     "kept_content",
     "kept_id",
-    "outcome_row",
-    "prediction_row",
     "review_row",
-    "unreadable",
 ]
 
 # The columns have the fields' names.
@@ -57,8 +55,28 @@ _ORDINARY_PREDICTION = Prediction(
 _ORDINARY_OUTCOME = Outcome(prediction_id="a", outcome="a", observed_at=0.0)
 
 
-def prediction_row(event: Prediction, classes: Sequence[str] | None) -> dict[str, Any]:
-    """The checked columns of a prediction."""
+def checked_row(event: Prediction | Outcome, classes: Sequence[str] | None = None) -> dict[str, Any]:
+    """The columns of an event; without classes, of one that some stream would take.
+
+    Raises
+    ------
+    InvalidInputError
+        For the first value that cannot be stored, of whatever kind it is.
+
+    Examples
+    --------
+    >>> checked_row(Outcome(prediction_id="a", outcome=True, observed_at=60))
+    {'prediction_id': 'a', 'outcome': '1', 'observed_at': 60.0, 'source': 'observed'}
+    """
+    try:
+        return _prediction_row(event, classes) if isinstance(event, Prediction) else _outcome_row(event, classes)
+    except InvalidInputError:
+        raise
+    except Exception as error:  # one bad row must never cost the others
+        raise InvalidInputError(_unreadable(event)) from error
+
+
+def _prediction_row(event: Prediction, classes: Sequence[str] | None) -> dict[str, Any]:
     return {
         "prediction_id": check_name(event.prediction_id, "prediction_id"),
         "predicted_at": None if event.predicted_at is None else check_time(event.predicted_at, "predicted_at"),
@@ -76,8 +94,7 @@ def prediction_row(event: Prediction, classes: Sequence[str] | None) -> dict[str
     }
 
 
-def outcome_row(event: Outcome, classes: Sequence[str] | None) -> dict[str, Any]:
-    """The checked columns of an outcome."""
+def _outcome_row(event: Outcome, classes: Sequence[str] | None) -> dict[str, Any]:
     return {
         "prediction_id": check_name(event.prediction_id, "prediction_id"),
         "outcome": label_text(event.outcome, classes, "outcome"),
@@ -118,15 +135,15 @@ def kept_id(value: Any) -> str:
     return harmless(value if isinstance(value, str) else safe_repr(value))
 
 
-def unreadable(event: Prediction | Outcome) -> str:
+def _unreadable(event: Prediction | Outcome) -> str:
     """What to say of an event whose row could not even be checked: which of its values is to blame."""
     for name in PREDICTION_FIELDS if isinstance(event, Prediction) else OUTCOME_FIELDS:
         value = getattr(event, name)
         try:
             if isinstance(event, Prediction):
-                prediction_row(replace(_ORDINARY_PREDICTION, **{name: value}), None)
+                _prediction_row(replace(_ORDINARY_PREDICTION, **{name: value}), None)
             else:
-                outcome_row(replace(_ORDINARY_OUTCOME, **{name: value}), None)
+                _outcome_row(replace(_ORDINARY_OUTCOME, **{name: value}), None)
         except InvalidInputError:
             continue
         except Exception:  # this is the one

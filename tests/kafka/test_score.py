@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 
 import numpy as np
@@ -10,11 +11,13 @@ import pandas as pd
 import pytest
 
 import mlflow_caliber as caliber
-from kafka_broker import PACE, bare, letters_of
+from kafka_broker import PACE, Written, bare, churn, letters_of
 from live_processes import until
 from mlflow_caliber.exceptions import ConfigError
+from mlflow_caliber.kafka import KafkaSettings, Tally, _source, consume, score
 from mlflow_caliber.kafka import _score as score_module
-from mlflow_caliber.kafka import _source, consume, score
+from mlflow_caliber.kafka._record import Recorder
+from mlflow_caliber.kafka._score import Scorer
 from mlflow_caliber.online import HedgedRecalibrator
 from mlflow_caliber.store import NewRevision, open_store
 
@@ -95,6 +98,33 @@ def test_raw_scores_and_what_a_message_says_of_itself(broker, topic, folder, sco
     assert mine["probability"] == pytest.approx(expected)
     assert "features" not in mine
     assert [(each["segment"], each["model"], each["version"]) for each in frames.values()] == [("north", "churn", "1")]
+
+
+def test_what_the_store_would_refuse_is_not_written(folder):
+    odd = [{"predicted_at": each} for each in ("tomorrow", [1], -5, True, 10**400)]
+    odd += [{"prediction_id": each} for each in ("x" * 600, "a\0b", "\ud800", "")] + [{"segment": "a\0b"}]
+    features = {"age": 40, "region": "north", "deep": json.loads("[" * 200 + "]" * 200)}
+    store = open_store("sqlite://")
+    store.stream("churn", "1", classes=["no", "yes"])
+    # A prediction with the same value, and what the store says of it.
+    said = [churn(kind="prediction", probability=0.7, **each) for each in (*odd, {"features": features})]
+    sentences = [each.sentence for each in Recorder(store)([Written(each) for each in said], Tally()).letters]
+    asked = [bare(features={"age": 40, "region": "north"}, **each) for each in odd] + [bare(features=features)]
+    asked += [bare(age=40, region="a\0b"), bare(features={"age": 40, "region": "north"}, prediction_id="good")]
+    scorer = Scorer(folder, model="churn", version="1", keep_features=True)
+    handled = scorer([Written(each, offset=k) for k, each in enumerate(asked)], Tally())
+    letters = {each.message.offset(): each.sentence for each in handled.letters}
+    assert [letters[k] for k in range(len(sentences))] == sentences
+    assert letters[len(sentences)] == "segment must not hold the character NUL, got 'a\\x00b'."
+    assert [json.loads(each.value)["prediction_id"] for each in handled.outgoing] == ["good"]
+    assert Recorder(store)([Written(each.value) for each in handled.outgoing], Tally()).letters == []
+
+
+@pytest.mark.parametrize(("output", "which"), [("t", "the one that is read"), ("t.dead", "that of the dead letters")])
+def test_frames_go_to_a_topic_of_their_own(folder, output, which):
+    settings = KafkaSettings(bootstrap="127.0.0.1:1", topic="t", group="g", starting=0.0)
+    with pytest.raises(ConfigError, match=f"output must be another topic than {which}, got '{output}'"):
+        score(settings, folder, output, threading.Event(), model="churn", version="1")
 
 
 class KilledError(BaseException):
