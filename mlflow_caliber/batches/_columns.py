@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Integral, Number
+from decimal import Decimal
+from numbers import Number
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def labels(column: pa.Array, classes: Sequence[str], name: str) -> NDArray[Any]:
             return found
     encoded = column if pa.types.is_dictionary(kind) else column.dictionary_encode()
     codes = _codes(encoded)
-    values = [*encoded.dictionary.to_pylist(), None]
+    values = [*_values(encoded.dictionary), None]
     position = {text: k for k, text in enumerate(classes)}
     table = np.array([_position(value, position) for value in values], dtype=np.int16)
     places: NDArray[np.int16] = table[codes]
@@ -72,13 +73,14 @@ def labels(column: pa.Array, classes: Sequence[str], name: str) -> NDArray[Any]:
 
 
 def label_text(value: Any) -> str:
-    """A label as a class is spelled: 1 and 1.0 and True are "1"."""
-    if not isinstance(value, Number):
+    """A label as a class is spelled: 1 and 1.0 and True are "1", and what is not quite 1 is not."""
+    if not isinstance(value, Number) or not math.isfinite(value):  # type: ignore[arg-type]
         return str(value)
-    if isinstance(value, Integral):
-        return str(int(value))  # floats have no more than 53 bits
-    number = float(value)  # type: ignore[arg-type]
-    return str(int(number)) if number.is_integer() else f"{number:g}"
+    whole = int(value)  # type: ignore[call-overload]
+    if value == whole:
+        return str(whole)
+    # A decimal is as exact as it came, but for the zeros that its column adds.
+    return f"{value:f}".rstrip("0") if isinstance(value, Decimal) else str(value)
 
 
 def segment_values(column: pa.Array, name: str) -> pd.Categorical:
@@ -102,6 +104,14 @@ def _single(column: pa.Array, name: str) -> pa.Array:
     return column.cast(pa.float32()) if pa.types.is_float16(column.type) else column
 
 
+def _values(dictionary: pa.Array) -> list[Any]:
+    """Python's values, but floats of their own width: 0.1 of 32 bits is 0.1, and has more digits in 64."""
+    import pyarrow as pa
+
+    is_float = pa.types.is_floating(dictionary.type)
+    return list(dictionary.to_numpy(zero_copy_only=False)) if is_float else dictionary.to_pylist()
+
+
 def _codes(encoded: pa.DictionaryArray) -> NDArray[Any]:
     """Positions in the dictionary; -1 for a missing value."""
     found: NDArray[Any] = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
@@ -110,7 +120,7 @@ def _codes(encoded: pa.DictionaryArray) -> NDArray[Any]:
 
 def _position(value: Any, classes: dict[str, int]) -> int:
     # A missing label is no class, whatever classes are called.
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
         return -1
     text = label_text(value)
     if text not in classes and isinstance(value, str):

@@ -6,28 +6,30 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlflow_caliber._state import StateReader
 from mlflow_caliber._validation import check_flag, check_one_dimension, check_text
 from mlflow_caliber.abstain import AbstainPolicy
-from mlflow_caliber.batches._values import Coded, coded
+from mlflow_caliber.batches._values import coded
 from mlflow_caliber.exceptions import CaliberError, InvalidInputError
 from mlflow_caliber.metrics import ScoreStatistics
 from mlflow_caliber.report import ReliabilityReport, report_from_statistics
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MOST_SEGMENTS = 1000
 """Distinct values of a segment column."""
 
 Parts = dict[str, dict[str, ScoreStatistics]]
+Groups = list[tuple[str, NDArray[Any] | slice]]
 
 
 class ReportStatistics:
     """Mergeable sums from which the report of two classes is made.
 
-    They are those of all rows, of the same rows with their raw scores, and of each value of the segment columns, each
-    a :class:`~mlflow_caliber.metrics.ScoreStatistics`. Chunks of rows are added with :meth:`update`, statistics of
+    They are those of all rows and of each value of the segment columns, and the same with the raw scores, each a
+    :class:`~mlflow_caliber.metrics.ScoreStatistics`. Chunks of rows are added with :meth:`update`, statistics of
     other rows with :meth:`merge` or ``+``: the sum depends on the rows and not on how they were cut or in which order
     they came.
 
@@ -50,6 +52,8 @@ class ReportStatistics:
         Of all rows, with the probabilities before calibration.
     segments : dict of str to dict of str to ScoreStatistics
         Column, value, statistics. A value that only rows of weight 0 have is left out.
+    raw_segments : dict of str to dict of str to ScoreStatistics
+        The same with the probabilities before calibration; empty without them.
 
     Examples
     --------
@@ -69,6 +73,7 @@ class ReportStatistics:
         self.statistics = ScoreStatistics(exact_up_to=exact_up_to)
         self.raw = copy.copy(self.statistics) if check_flag(raw, "raw") else None
         self.segments: Parts = {column: {} for column in _column_names(segments)}
+        self.raw_segments: Parts = {} if self.raw is None else {column: {} for column in self.segments}
         self.exact_up_to = exact_up_to
 
     @property
@@ -112,9 +117,11 @@ class ReportStatistics:
         y, p = check_one_dimension(y_true, "y_true"), check_one_dimension(y_proba, "y_proba")
         whole = copy.copy(self.statistics).update(y, p, sample_weight=weight)
         before = None if self.raw is None or raw is None else _with_raw(self.raw, y, raw, weight)
-        groups = {column: coded((segments or {})[column], f"segments[{column!r}]", y.size) for column in self.segments}
-        parts = {column: self._by_value(column, group, y, p, weight) for column, group in groups.items()}
-        self.statistics, self.raw, self.segments = whole, before, parts
+        names = {column: coded((segments or {})[column], f"segments[{column!r}]", y.size) for column in self.segments}
+        groups = {column: list(each.groups()) for column, each in names.items()}
+        parts = self._by_value(self.segments, groups, y, p, weight)
+        raw_parts = {} if raw is None else self._by_value(self.raw_segments, groups, y, np.asarray(raw), weight)
+        self.statistics, self.raw, self.segments, self.raw_segments = whole, before, parts, raw_parts
         return self
 
     def merge(self, other: ReportStatistics) -> Self:
@@ -133,7 +140,8 @@ class ReportStatistics:
         both.exact_up_to = min(self.exact_up_to, other.exact_up_to)
         both.statistics = self.statistics + other.statistics
         both.raw = None if self.raw is None or other.raw is None else self.raw + other.raw
-        both.segments = {column: both._merged(column, parts, other.segments) for column, parts in self.segments.items()}
+        both.segments = both._merged(self.segments, other.segments)
+        both.raw_segments = both._merged(self.raw_segments, other.raw_segments)
         return both
 
     def __add__(self, other: object) -> Self:
@@ -159,16 +167,14 @@ class ReportStatistics:
         --------
         >>> statistics = ReportStatistics(segments=["region"])
         >>> list(statistics.to_dict())
-        ['format_version', 'statistics', 'raw', 'segments']
+        ['format_version', 'statistics', 'raw', 'segments', 'raw_segments']
         """
         return {
             "format_version": FORMAT_VERSION,
             "statistics": self.statistics.to_dict(),
             "raw": None if self.raw is None else self.raw.to_dict(),
-            "segments": {
-                column: {value: parts[value].to_dict() for value in sorted(parts)}
-                for column, parts in self.segments.items()
-            },
+            "segments": _to_dict(self.segments),
+            "raw_segments": _to_dict(self.raw_segments),
         }
 
     @classmethod
@@ -185,11 +191,10 @@ class ReportStatistics:
             raise reader.fault(f"'format_version' must be {FORMAT_VERSION}, got {version}.")
         found = cls(exact_up_to=reader.nested("statistics").integer("exact_up_to"))
         found.statistics = ScoreStatistics.from_dict(reader.value("statistics"))
-        raw, columns = reader.value("raw"), reader.nested("segments")
+        raw = reader.value("raw")
         found.raw = None if raw is None else ScoreStatistics.from_dict(raw)
-        for column in columns.names():
-            parts = columns.nested(column)
-            found.segments[column] = {value: ScoreStatistics.from_dict(parts.value(value)) for value in parts.names()}
+        found.segments = _from_reader(reader.nested("segments"))
+        found.raw_segments = _from_reader(reader.nested("raw_segments"))
         reader.close()
         try:
             found._check_rows()
@@ -230,6 +235,7 @@ class ReportStatistics:
             classes=classes,
             policy=policy,
             segments=self.segments,
+            raw_segments=None if self.raw is None else self.raw_segments,
             n_bins=n_bins,
             strategy=strategy,
             confidence=confidence,
@@ -251,21 +257,26 @@ class ReportStatistics:
             raise InvalidInputError(f"segments must be{self._columns(' ') or ' none'}, got {got}.")
 
     def _by_value(
-        self, column: str, group: Coded, y: NDArray[Any], p: NDArray[Any], weight: NDArray[Any] | None
-    ) -> dict[str, ScoreStatistics]:
-        parts, nothing = dict(self.segments[column]), self._nothing
-        for value, rows in group.groups():
-            known = copy.copy(parts.get(value, nothing))
-            part = known.update(y[rows], p[rows], sample_weight=None if weight is None else weight[rows])
-            if part.n:
-                parts[value] = part
-        return _bounded(column, parts)
+        self, before: Parts, groups: Mapping[str, Groups], y: NDArray[Any], p: NDArray[Any], weight: NDArray[Any] | None
+    ) -> Parts:
+        found, nothing = {column: dict(parts) for column, parts in before.items()}, self._nothing
+        for column, parts in found.items():
+            for value, rows in groups[column]:
+                known = copy.copy(parts.get(value, nothing))
+                part = known.update(y[rows], p[rows], sample_weight=None if weight is None else weight[rows])
+                if part.n:
+                    parts[value] = part
+            _check_few(column, parts)
+        return found
 
-    def _merged(self, column: str, parts: Mapping[str, ScoreStatistics], others: Parts) -> dict[str, ScoreStatistics]:
+    def _merged(self, these: Parts, others: Parts) -> Parts:
         nothing = self._nothing  # with the lesser limit of both
-        values = [*parts, *(value for value in others[column] if value not in parts)]
-        merged = {value: parts.get(value, nothing) + others[column].get(value, nothing) for value in values}
-        return _bounded(column, merged)
+        merged: Parts = {}
+        for column, parts in these.items():
+            values = dict.fromkeys([*parts, *others[column]])
+            merged[column] = {value: parts.get(value, nothing) + others[column].get(value, nothing) for value in values}
+            _check_few(column, merged[column])
+        return merged
 
     def _check_rows(self) -> None:
         if self.raw is not None and self.raw.n != self.n:
@@ -274,7 +285,9 @@ class ReportStatistics:
             n = sum(part.n for part in parts.values())
             if n != self.n or not all(part.n for part in parts.values()):
                 raise InvalidInputError(f"segments[{column!r}] must hold the same {self.n} rows, got {n}.")
-            _bounded(column, parts)
+            _check_few(column, parts)
+        if _sizes(self.raw_segments) != ({} if self.raw is None else _sizes(self.segments)):
+            raise InvalidInputError("raw_segments must be of the same rows as segments where there is raw, else empty.")
 
     def _columns(self, before: str) -> str:
         return before + ", ".join(self.segments) if self.segments else ""
@@ -306,10 +319,25 @@ def _with_raw(
         raise InvalidInputError(str(error).replace("y_proba", "raw")) from error
 
 
-def _bounded(column: str, parts: dict[str, ScoreStatistics]) -> dict[str, ScoreStatistics]:
+def _sizes(columns: Parts) -> dict[str, dict[str, int]]:
+    return {column: {value: part.n for value, part in parts.items()} for column, parts in columns.items()}
+
+
+def _to_dict(columns: Parts) -> dict[str, Any]:
+    return {column: {value: parts[value].to_dict() for value in sorted(parts)} for column, parts in columns.items()}
+
+
+def _from_reader(columns: StateReader) -> Parts:
+    parts = {column: columns.nested(column) for column in columns.names()}
+    return {
+        column: {value: ScoreStatistics.from_dict(part.value(value)) for value in part.names()}
+        for column, part in parts.items()
+    }
+
+
+def _check_few(column: str, parts: Mapping[str, ScoreStatistics]) -> None:
     if len(parts) > MOST_SEGMENTS:
         raise InvalidInputError(
             f"segments[{column!r}] must have at most {MOST_SEGMENTS} distinct values, got {len(parts)} so far: cut it "
             "into ranges or groups first."
         )
-    return parts

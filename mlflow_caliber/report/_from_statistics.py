@@ -16,6 +16,7 @@ from mlflow_caliber.report._state import HISTOGRAM_BINS
 from mlflow_caliber.report._values import ReliabilityReport, SegmentReport
 
 _V = TypeVar("_V")
+Parts = Mapping[str, Mapping[str, ScoreStatistics]]
 
 
 def report_from_statistics(
@@ -24,7 +25,8 @@ def report_from_statistics(
     raw: ScoreStatistics | None = None,
     classes: Sequence[Any] | None = None,
     policy: AbstainPolicy | None = None,
-    segments: Mapping[str, Mapping[str, ScoreStatistics]] | None = None,
+    segments: Parts | None = None,
+    raw_segments: Parts | None = None,
     n_bins: int = 10,
     strategy: Literal["quantile", "uniform"] = "quantile",
     confidence: float = 0.95,
@@ -45,6 +47,8 @@ def report_from_statistics(
         thresholds per segment or class is refused.
     segments : mapping of column name to mapping of value to ScoreStatistics, optional
         One report per value.
+    raw_segments : mapping, optional
+        The same of the probability before calibration; given if and only if ``raw`` and ``segments`` are.
     n_bins, strategy, confidence, random_state
         As for :func:`reliability_report`.
 
@@ -58,7 +62,7 @@ def report_from_statistics(
     Raises
     ------
     InvalidInputError
-        If no row has been seen, ``raw`` is of another number of rows, or the policy needs what is not kept.
+        If no row has been seen, ``raw`` or ``raw_segments`` is of other rows, or the policy needs what is not kept.
 
     Examples
     --------
@@ -71,23 +75,45 @@ def report_from_statistics(
     names = check_class_names(classes, 2)
     level = check_unit_interval(confidence, "confidence", open_ends=True)
     settings = Settings(names, n_bins, strategy, policy, level, random_state)
-    segments = segments or {}
+    segments, raw_segments = segments or {}, raw_segments or {}
+    if raw is not None and raw.n != statistics.n:
+        raise InvalidInputError(f"raw must be of the same {statistics.n} rows, got {raw.n}.")
+    if _sizes(raw_segments) != ({} if raw is None else _sizes(segments)):
+        raise InvalidInputError("raw_segments must hold the rows of segments where raw is given, and else nothing.")
     relative = statistics.without_common_weight()
     if relative is not statistics:  # as of rows: equal weights say nothing
         statistics, raw = relative, None if raw is None else raw.without_common_weight()
-        segments = {
-            column: {value: part.without_common_weight() for value, part in parts.items()}
-            for column, parts in segments.items()
-        }
+        segments, raw_segments = _without_common_weight(segments), _without_common_weight(raw_segments)
     after = _report(statistics, settings, segments)
     if raw is None:
         return after
-    if raw.n != statistics.n:
-        raise InvalidInputError(f"raw must be of the same {statistics.n} rows, got {raw.n}.")
-    before = _report(raw, settings, {})
-    auc = {"roc_auc": before.metrics["roc_auc"]} if "roc_auc" in before.metrics else {}
-    spread = {"roc_auc": before.intervals["roc_auc"]} if auc else {}
-    return replace(after, raw=before, metrics=after.metrics | auc, intervals=after.intervals | spread)
+    before = _report(raw, settings, {column: raw_segments[column] for column in segments})
+    spread = {"roc_auc": before.intervals["roc_auc"]} if "roc_auc" in before.metrics else {}
+    return replace(
+        after,
+        raw=before,
+        metrics=after.metrics | _auc(before.metrics),
+        intervals=after.intervals | spread,
+        segments=tuple(
+            replace(part, metrics=part.metrics | _auc(of_raw.metrics))
+            for part, of_raw in zip(after.segments, before.segments, strict=True)
+        ),
+    )
+
+
+def _auc(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {"roc_auc": metrics["roc_auc"]} if "roc_auc" in metrics else {}
+
+
+def _sizes(columns: Parts) -> dict[str, dict[str, int]]:
+    return {column: {value: part.n for value, part in parts.items()} for column, parts in columns.items()}
+
+
+def _without_common_weight(columns: Parts) -> Parts:
+    return {
+        column: {value: part.without_common_weight() for value, part in parts.items()}
+        for column, parts in columns.items()
+    }
 
 
 def _reading(settings: Settings) -> dict[str, Any]:
@@ -110,9 +136,7 @@ def _withholds_all(policy: AbstainPolicy) -> bool:
     return policy.certificate is not None and not policy.certificate.granted
 
 
-def _report(
-    statistics: ScoreStatistics, settings: Settings, segments: Mapping[str, Mapping[str, ScoreStatistics]]
-) -> ReliabilityReport:
+def _report(statistics: ScoreStatistics, settings: Settings, segments: Parts) -> ReliabilityReport:
     measured = statistics.measure(**_reading(settings))
     corp = statistics.corp_curve(confidence=settings.confidence, random_state=settings.random_state)
     return ReliabilityReport(
@@ -137,7 +161,7 @@ def _report(
     )
 
 
-def _segments(segments: Mapping[str, Mapping[str, ScoreStatistics]], settings: Settings) -> Iterator[SegmentReport]:
+def _segments(segments: Parts, settings: Settings) -> Iterator[SegmentReport]:
     for column, parts in segments.items():
         for value in sorted(parts):
             statistics = parts[value]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
+import pandas as pd
 
 from mlflow_caliber._validation import check_choice, check_count, segment_names
 from mlflow_caliber.abstain import AbstainPolicy
@@ -33,6 +34,11 @@ _MISSING = "(missing)"
 _Parts = dict[str, ScoreStatistics]
 
 
+class _Sums(NamedTuple):
+    whole: ScoreStatistics
+    segments: dict[str, _Parts]
+
+
 def reliability_report(
     df: DataFrame,
     y_true: str = "label",
@@ -54,7 +60,8 @@ def reliability_report(
     Parameters
     ----------
     df : pyspark.sql.DataFrame
-        Scored rows of two classes. It is read once for each segment column (once without any), and once more for `raw`.
+        Scored rows of two classes. It is read once for each segment column (once without any), and as often again for
+        `raw`.
     y_true, y_proba : str
         Columns of the label and of the probability of class 1. Labels are 0 and 1, or truth values; texts where
         `classes` names them.
@@ -206,23 +213,27 @@ def _by_window(
     by_segment = {name: segment_column(columns.df, name) for name in empty.segments}
     windows = [] if window is None else [window]
     _check_few(columns.df, {**({} if window is None else {"window": window}), **by_segment})
-    views = [_of_segment(columns, windows, column, exact_up_to) for column in by_segment.values()]
-    if views:
-        whole = {
-            key: sum(parts.values(), start=ScoreStatistics(exact_up_to=exact_up_to)) for key, parts in views[0].items()
-        }
-    else:
-        whole = {_window(key): found for key, found in summed(columns, windows, exact_up_to=exact_up_to).items()}
-    if not whole:
+    after = _sums(columns, windows, by_segment, exact_up_to)
+    if not after:
         columns.refuse()  # there is no row, or none has a weight
-    before = {}
+    before: dict[Any, _Sums] = {}
     if columns.raw is not None:
-        again = replace(columns, p=columns.raw, raw=None)
-        before = {_window(key): found for key, found in summed(again, windows, exact_up_to=exact_up_to).items()}
-    by_name = dict(zip(by_segment, views, strict=True))
+        before = _sums(replace(columns, p=columns.raw, raw=None), windows, by_segment, exact_up_to)
+    return {key: _together(sums, before.get(key), exact_up_to) for key, sums in after.items()}
+
+
+def _sums(
+    columns: ScoredColumns, windows: list[Column], by_segment: Mapping[str, Column], exact_up_to: int
+) -> dict[Any, _Sums]:
+    """By window, of all rows and of each value of the segment columns."""
+    views = {name: _of_segment(columns, windows, column, exact_up_to) for name, column in by_segment.items()}
+    if not views:
+        whole = summed(columns, windows, exact_up_to=exact_up_to)
+        return {_window(key): _Sums(found, {}) for key, found in whole.items()}
+    nothing = ScoreStatistics(exact_up_to=exact_up_to)
     return {
-        key: _together(found, before.get(key), {name: view[key] for name, view in by_name.items()}, exact_up_to)
-        for key, found in whole.items()
+        key: _Sums(sum(parts.values(), start=nothing), {name: view[key] for name, view in views.items()})
+        for key, parts in next(iter(views.values())).items()
     }
 
 
@@ -235,14 +246,14 @@ def _of_segment(columns: ScoredColumns, windows: list[Column], column: Column, e
     return found
 
 
-def _together(
-    whole: ScoreStatistics, raw: ScoreStatistics | None, segments: Mapping[str, _Parts], exact_up_to: int
-) -> ReportStatistics:
-    for name, parts in segments.items():
+def _together(after: _Sums, before: _Sums | None, exact_up_to: int) -> ReportStatistics:
+    for name, parts in after.segments.items():
         if len(parts) > MOST_GROUPS:
             raise _too_many(f"segments[{name!r}]", str(len(parts)))
-    statistics = ReportStatistics(raw=raw is not None, segments=list(segments), exact_up_to=exact_up_to)
-    statistics.statistics, statistics.raw, statistics.segments = whole, raw, dict(segments)
+    statistics = ReportStatistics(raw=before is not None, segments=list(after.segments), exact_up_to=exact_up_to)
+    statistics.statistics, statistics.segments = after
+    if before is not None:
+        statistics.raw, statistics.raw_segments = before
     return statistics
 
 
@@ -271,8 +282,8 @@ def _window(key: tuple[Any, ...]) -> Any:
 
 
 def _name(value: Any) -> str:
-    """The name that a report of rows gives a segment."""
+    """The name that a report of rows gives a segment; a pandas frame has spans of time of a type of its own."""
     column = np.empty(1, dtype=object)
-    column[0] = value
+    column[0] = pd.Timedelta(value) if isinstance(value, timedelta) else value
     name = segment_names(column)[0]
     return _MISSING if name is None else str(name)

@@ -71,7 +71,7 @@ def rows():
     rng = np.random.default_rng(7)
     n = 6000
     raw = rng.random(n)
-    p = np.clip(0.05 + 0.9 * raw, 0, 1)
+    p = np.round(0.05 + 0.9 * raw, 1)  # ties that the raw scores do not have
     return {
         "y": (rng.random(n) < p).astype(int),
         "p": p,
@@ -117,8 +117,12 @@ def test_report_is_that_of_the_rows(rows, weighted):
         (part.column, part.value, part.n) for part in theirs.segments
     ]
     assert {part.value for part in ours.segments} == {"north", "south", "(missing)", "0", "1", "2"}
-    for part, other in zip(ours.segments, theirs.segments, strict=True):
-        assert part.metrics["brier"] == pytest.approx(other.metrics["brier"], rel=1e-9)
+    for mine, other in ((ours.segments, theirs.segments), (ours.raw.segments, theirs.raw.segments)):
+        assert len(mine) == len(other) == 6
+        for part, wanted in zip(mine, other, strict=True):
+            assert (part.column, part.value, part.n) == (wanted.column, wanted.value, wanted.n)
+            for key in ("brier", "roc_auc", "ece"):
+                assert part.metrics[key] == pytest.approx(wanted.metrics[key], rel=1e-9), key
 
 
 def test_merging_keeps_the_least_limit_in_every_part():
@@ -213,7 +217,8 @@ def broken(**changes):
         ([], "must be an object"),
         (broken(raw="gone"), "must hold 'raw', which is missing"),
         (broken(more=1), "must hold only"),
-        (broken(format_version=2), "'format_version' must be 1, got 2"),
+        (broken(format_version=1, raw_segments="gone"), "'format_version' must be 2, got 1"),
+        (broken(raw_segments={}), "raw_segments must be of the same rows as segments"),
         (broken(raw=ScoreStatistics().to_dict()), "raw must be of the same 2 rows, got 0"),
         (broken(segments={"region": {}}), r"segments\['region'\] must hold the same 2 rows, got 0"),
         (broken(segments={"region": {"north": {}}}), "format_version"),

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import feather, parquet
 
-from mlflow_caliber.batches import DataFiles, ReportStatistics, scan_statistics
+from mlflow_caliber.batches import DataFiles, ReportColumns, ReportStatistics, label_text, load_columns, scan_statistics
 from mlflow_caliber.exceptions import InvalidInputError
 from mlflow_caliber.report import reliability_report
 
@@ -133,6 +133,26 @@ def test_whole_numbers_that_are_not_zero_and_one(table, expected, tmp_path):
     write(table.assign(y=table["y"].astype(int) + 1_000_001), tmp_path / "a.parquet")
     found = scan_statistics(tmp_path, target="y", proba="p", segments=["region"], classes=[1_000_001, 1_000_002])
     assert same(found, expected)
+
+
+def test_what_is_not_quite_a_class_is_none(table, tmp_path):
+    numbers = [1.0, 0.0, -0.0, 1e20, 0.5, 1e-7, 1.0000001, 0.9999999, np.float32(0.1)]
+    spelled = ["1", "0", "0", "1" + "0" * 20, "0.5", "1e-07", "1.0000001", "0.9999999", "0.1"]
+    assert [label_text(number) for number in numbers] == spelled
+    exact = ["1.00", "0.50", "100", "1.00000000000000000000000000000000001"]
+    assert [label_text(decimal.Decimal(each)) for each in exact] == ["1", "0.5", "100", exact[-1]]
+    write(table.assign(y=np.where(table["y"] == 1, 0.9999999, 0.0)), tmp_path / "a.parquet")
+    columns = ReportColumns("y", ("p",), (), (), None)
+    for read in (
+        lambda: scan_statistics(tmp_path, target="y", proba="p"),
+        lambda: load_columns(DataFiles(tmp_path), columns, ("0", "1")),
+    ):
+        with pytest.raises(InvalidInputError, match=r"y must hold only 0, 1, got '0\.9999999'"):
+            read()
+    narrow = pa.array(np.where(table["y"] == 1, 0.9, 0.1).astype(np.float32))
+    parquet.write_table(pa.table({"y": narrow, "p": table["p"]}), tmp_path / "a.parquet")
+    found = scan_statistics(tmp_path, target="y", proba="p", classes=[0.1, 0.9])
+    assert found.report().metrics["prevalence"] == pytest.approx(table["y"].mean())
 
 
 @pytest.mark.parametrize("kind", [pa.float32(), pa.decimal128(8, 6)], ids=str)

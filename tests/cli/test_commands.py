@@ -337,6 +337,9 @@ def test_report_of_more_rows_than_fit_in_memory(scored, tmp_path, kind):
     for key, value in loaded["metrics"].items():
         assert added["metrics"][key] == pytest.approx(value, rel=0.2 if key in drawn else 1e-9), key
     assert [(part["value"], part["n"]) for part in added["segments"]] == [("north", 200), ("south", 200)]
+    for one, other in ((loaded, added), (loaded["raw"], added["raw"])):
+        for part, wanted in zip(other["segments"], one["segments"], strict=True):
+            assert part["metrics"]["roc_auc"] == pytest.approx(wanted["metrics"]["roc_auc"], rel=1e-9)
     assert (loaded["n"], loaded["classes"]) == (added["n"], added["classes"]) == (400, ["stays", "leaves"])
     assert (bool(loaded["change"]), bool(added["change"])) == (True, False)
 

@@ -19,13 +19,20 @@ def in_chunks(y: np.ndarray, p: np.ndarray, weight: np.ndarray | None = None) ->
     )
 
 
+TWO = ScoreStatistics.from_rows([0, 1], [0.1, 0.9])
+
+
 @pytest.fixture(scope="module")
 def both(binary_rows):
     """The report of the rows, and that of their statistics."""
     y, p, raw, rare = (binary_rows[name] for name in ("y", "proba", "raw", "rare"))
     settings = {"classes": ["stays", "leaves"], "policy": AbstainPolicy(0.7)}
-    parts = {value: ScoreStatistics.from_rows(y[rare == value], p[rare == value]) for value in ("tiny", "rest")}
-    merged = report_from_statistics(in_chunks(y, p), raw=in_chunks(y, raw), segments={"rare": parts}, **settings)
+    parts, raw_parts = (
+        {value: ScoreStatistics.from_rows(y[rare == value], score[rare == value]) for value in ("tiny", "rest")}
+        for score in (p, raw)
+    )
+    columns = {"segments": {"rare": parts}, "raw_segments": {"rare": raw_parts}}
+    merged = report_from_statistics(in_chunks(y, p), raw=in_chunks(y, raw), **columns, **settings)
     return reliability_report(y, p, raw=raw, segments={"rare": rare}, **settings), merged
 
 
@@ -60,7 +67,8 @@ def test_segments(both):
     ]
     for ours, theirs in zip(merged.segments, rows.segments, strict=True):
         assert ours.metrics.keys() == theirs.metrics.keys()
-        assert ours.metrics["ece"] == pytest.approx(theirs.metrics["ece"], abs=1e-12)
+        for key in ("ece", "roc_auc"):
+            assert ours.metrics.get(key) == pytest.approx(theirs.metrics.get(key), abs=1e-12), key
 
 
 def test_auc_is_that_of_the_raw_score(binary_rows):
@@ -90,6 +98,8 @@ def test_many_scores_are_rounded_and_the_report_says_so():
     [
         ({"policy": AbstainPolicy(0.5, segment_thresholds={"a": 0.9})}, "policy must have one threshold"),
         ({"raw": ScoreStatistics.from_rows([0, 1, 1], [0.1, 0.2, 0.9])}, "raw must be of the same 2 rows, got 3"),
+        ({"raw": TWO, "segments": {"k": {"a": TWO}}}, "raw_segments must hold the rows of segments"),
+        ({"segments": {"k": {"a": TWO}}, "raw_segments": {"k": {"a": TWO}}}, "raw_segments must hold the rows of"),
         ({"classes": ["a", "b", "c"]}, "classes must name the 2 classes"),
         ({"confidence": 2}, "confidence must be a number strictly between 0 and 1"),
     ],

@@ -103,7 +103,7 @@ def test_few_scores_give_the_report_of_the_rows(df, people):
         policy=policy,
     )
     same(report, expected)
-    assert without_draws(report.raw.metrics) == pytest.approx(without_draws(expected.raw.metrics), rel=1e-9)
+    same(report.raw, expected.raw)
     assert report.segments[0].value == "(missing)"
     assert report.intervals["accuracy"] == pytest.approx(expected.intervals["accuracy"])
 
@@ -191,6 +191,21 @@ def test_times_as_segments_are_named_as_in_a_pandas_frame(spark):
     )
     sizes = [{name: part.n for name, part in each.segments["day"].items()} for each in (hours, expected)]
     assert sizes[0] == sizes[1] == {"2026-03-02 00:00:00": 24, "2026-03-03 00:00:00": 16}
+
+
+def test_spans_of_time_as_segments_are_named_as_in_a_pandas_frame(spark):
+    from mlflow_caliber.spark import report_statistics
+
+    frame = spark.range(40).selectExpr(
+        "id / 40.0 AS probability", "id % 2 AS label", "make_dt_interval(int(id % 2), 0, 0, 0.5) AS waited"
+    )
+    found = report_statistics(frame, segments=["waited"])
+    rows = frame.toPandas()
+    expected = ReportStatistics(segments=["waited"]).update(
+        rows["label"], rows["probability"].astype(float), segments={"waited": rows["waited"]}
+    )
+    assert set(found.segments["waited"]) == set(expected.segments["waited"])
+    assert "1 days 00:00:00.500000" in found.segments["waited"]
 
 
 def test_columns_that_differ_in_case_alone(spark):
