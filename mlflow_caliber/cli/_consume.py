@@ -100,8 +100,9 @@ def consume(
     collect_seldom()
     settings = kafka_settings(**kafka)
     from mlflow_caliber import kafka as streams
-    from mlflow_caliber.store import open_store
+    from mlflow_caliber.store import check_store_uri, open_store
 
+    check_store_uri(named)
     tally = streams.consume(
         settings,
         lambda: open_store(named, timeout=_STORE_TIMEOUT),

@@ -18,6 +18,7 @@ from mlflow_caliber.store._answers import ANSWERS, ReviewAnswer
 from mlflow_caliber.store._article_buffer import import_article_buffer
 from mlflow_caliber.store._backfill import AddedHistory
 from mlflow_caliber.store._base import AuditEntry
+from mlflow_caliber.store._database import check_store_uri
 from mlflow_caliber.store._events_file import check_events_file, export_events, import_events
 from mlflow_caliber.store._history import HistoryDay
 from mlflow_caliber.store._json import json_from_bytes
@@ -115,6 +116,7 @@ __all__ = [
     "Token",
     "ToldRow",
     "check_events_file",
+    "check_store_uri",
     "checked_row",
     "downgrade",
     "export_events",

@@ -19,7 +19,7 @@ from sqlalchemy.pool import Pool, QueuePool
 
 from mlflow_caliber.exceptions import OptionalDependencyError, StoreError
 
-__all__ = ["Database", "insert_if_absent"]
+__all__ = ["Database", "check_store_uri", "insert_if_absent"]
 
 _POSTGRES = {"postgres", "postgresql", "postgresql+psycopg"}
 _SQLITE = {"sqlite", "sqlite+pysqlite"}
@@ -121,6 +121,11 @@ class Database:
         if any(sign in what for sign in _BUSY):
             return f"The store at {self.place} is busy: somebody else has held it for over {self._timeout:g} s."
         return f"The store at {self.place} cannot be used: {what.splitlines()[0] if what else type(error).__name__}."
+
+
+def check_store_uri(uri: str) -> None:
+    """Refuse what cannot be the URI of a store; nothing is opened."""
+    _checked_url(uri)
 
 
 def insert_if_absent(connection: Connection, table: sa.Table, row: Mapping[str, Any]) -> None:
