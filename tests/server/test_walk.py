@@ -243,7 +243,10 @@ def test_reliability_is_read_by_pointer_keys_and_table(reader):
 def test_every_part_of_a_version_says_something(reader):
     page = reader.open(f"{AT}?window=all")
     expect(page.locator("#head .verdict .badge")).to_be_visible()
-    expect(page.locator("#head")).to_contain_text("Diagnosis")
+    expect(page.locator("#head .verdict + dl")).to_be_visible()  # an alarm says by itself what to do
+    expect(page.locator("#head")).to_contain_text("Diagnosis: the probabilities")
+    expect(tick(page, "Calibration").last).to_contain_text("published")
+    expect(page.locator("#revisions .badge")).to_contain_text("published")
     expect(page.locator("#risk circle.policy")).to_have_count(1)
     expect(page.locator("#risk path.policy").last).to_be_attached()
     for figure in page.locator("#timeline figure").all():
