@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import socket
 import subprocess
 import sys
@@ -106,14 +105,13 @@ def _token(store: Store) -> str:
 def _running(store_uri: str, mlflow_uri: str, url: str, folder: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
     """The service and a worker, which end with the block."""
     port = url.rpartition(":")[2]
-    commands = {"server": ["server", "--store", store_uri, "--port", port], "worker": ["worker", "--store", store_uri]}
-    registry = {"MLFLOW_TRACKING_URI": mlflow_uri, "MLFLOW_REGISTRY_URI": mlflow_uri}
+    places = ["--store", store_uri, "--tracking-uri", mlflow_uri, "--registry-uri", mlflow_uri]
+    commands = {"server": ["server", "--port", port, *places], "worker": ["worker", *places]}
     processes = []
     try:
         for name, arguments in commands.items():
             with (folder / f"{name}.log").open("ab") as log:
-                command, environment = [*_COMMAND, *arguments], {**os.environ, **registry}
-                processes.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
+                processes.append(subprocess.Popen([*_COMMAND, *arguments], stdout=log, stderr=log))
         yield processes
     finally:
         for process in processes:
