@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mlflow_caliber.kafka._clients import Clients, confluent_kafka, no_answer
@@ -94,7 +94,7 @@ class Forwarder:
         for place in places:
             self._written.pop(place, None)
 
-    def write(self, outgoing: Sequence[Outgoing], first: Mapping[Place, int]) -> Written:
+    def write(self, outgoing: Sequence[Outgoing], first: Mapping[Place, int], confirm: Callable[[], object]) -> Written:
         """Write what is not there yet, and return how many that were once all of it is delivered.
 
         Parameters
@@ -103,6 +103,9 @@ class Forwarder:
             In the order of the messages.
         first : mapping
             Of each partition, the first offset that was not committed.
+        confirm : callable
+            Asks the group whether the messages are still ours, which it raises an error about. It is asked last: to
+            look up what is there takes long enough for others to have the partitions.
 
         Raises
         ------
@@ -120,6 +123,8 @@ class Forwarder:
             if place in self._written:
                 self._written[place] = {origin for origin in self._written[place] if origin[0] >= start}
         failed: list[tuple[Outgoing, Any]] = []
+        if todo:
+            confirm()
         for each in todo:
             self._produce(each, failed)
         if self._producer.flush(_FLUSH):

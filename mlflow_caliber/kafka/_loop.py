@@ -91,8 +91,6 @@ class Loop:
         if handled is None:
             return
         if handled.letters or handled.outgoing:
-            if self._insist(source.confirm, source, stop) is None:
-                return
             write = partial(self._write, handled, first, source)
             if self._insist(write, source, stop) is None:
                 return
@@ -103,7 +101,7 @@ class Loop:
         ours, letters = source.places(), list(handled.letters)
         if self._output:
             frames = [each for each in handled.outgoing if place_of(each.message) in ours]
-            written = self._forwarders[1].write(frames, first)
+            written = self._forwarders[1].write(frames, first, source.confirm)
             self.tally.scored += written.n
             self.tally.forwarded_before += len(frames) - written.n - len(written.too_large)
             for each in written.too_large:
@@ -111,7 +109,7 @@ class Loop:
                 letters.append(Letter(each.message, f"Its frame of {size} bytes is too large for {self._output}."))
         # In the order of the source, which ends the search for what was written before.
         mine = sorted((each for each in letters if place_of(each.message) in ours), key=_order)
-        n = self._forwarders[0].write([dead_letter(each) for each in mine], first).n
+        n = self._forwarders[0].write([dead_letter(each) for each in mine], first, source.confirm).n
         self.tally.dead_letters += n
         self.tally.forwarded_before += len(mine) - n
         return True

@@ -9,11 +9,12 @@ import time
 
 import pytest
 
-from kafka_broker import PACE, bare, churn, letters_of, outcome, prediction
+from kafka_broker import PACE, Written, bare, churn, letters_of, outcome, prediction
 from live_processes import until
 from mlflow_caliber.exceptions import ConfigError, SchemaVersionError, ServiceError, StoreError
 from mlflow_caliber.kafka import _forward, _record, _source, consume
 from mlflow_caliber.kafka._clients import Clients
+from mlflow_caliber.kafka._messages import Letter
 from mlflow_caliber.kafka._tally import Tally
 from mlflow_caliber.store import Outcome, Prediction, Store, open_store
 
@@ -225,6 +226,24 @@ def test_what_others_write_among_the_letters_is_passed_over(settings):
     assert forwarder._told(record, ("t", 0)) == [(7, 1_700_000_000_000)]
     for odd in ({"offset": b"seven", "timestamp": b"1"}, {"offset": None, "timestamp": b"1"}, {"offset": b"7"}):
         assert forwarder._told(Record(**ours, **odd), ("t", 0)) == []
+    forwarder.close()
+
+
+def test_the_group_is_asked_last(settings, monkeypatch):
+    """Who was frozen while it looked up what is there has lost its partitions, and writes nothing."""
+    asked = []
+
+    def not_ours():
+        asked.append("confirm")
+        raise ServiceError(None, "Others have the partitions.")
+
+    forwarder = _forward.Forwarder(Clients(settings()), "t.dead", 1, "g")
+    monkeypatch.setattr(forwarder, "_look_up", lambda *_: asked.append("look up") or set())
+    monkeypatch.setattr(forwarder, "_produce", lambda *_: asked.append("produce"))
+    letter = _forward.dead_letter(Letter(Written(b"{"), "It is no JSON."))
+    with pytest.raises(ServiceError, match="Others have"):
+        forwarder.write([letter], {("t", 0): 0}, not_ours)
+    assert asked == ["look up", "confirm"]
     forwarder.close()
 
 
