@@ -62,9 +62,8 @@ def overview_of(
     served, shipped = report["metrics"]["served"], report["metrics"]["shipped"] or {}
     low, high = report["intervals"]["served"].get("ece", (None, None))
     seen = None if report["n"] < settings.min_rows else stream.observed_at()
-    state, sentence = _state(alarms, report, last[0], figures.revision, settings, now, is_watched=seen is not None)
-    if state == "calibrated":
-        state, sentence = _without_alarm(report, of_week(), settings)
+    known = _state(alarms, report, last[0], figures.revision, settings, now, is_watched=seen is not None)
+    state, sentence = known or _without_alarm(report, of_week(), settings)
     return {
         "model": stream.model,
         "version": stream.version,
@@ -113,8 +112,8 @@ def _state(
     now: float,
     *,
     is_watched: bool,
-) -> tuple[str, str]:
-    """The worst that is known, and it in a sentence."""
+) -> tuple[str, str] | None:
+    """The worst that is known, and it in a sentence; None where only the numbers can say."""
     if last is not None and now - last > settings.silence_predictions_days * _DAY:
         return "silent", f"No prediction for {(now - last) / _DAY:.3g} days."
     for state, of_it in _by_state(alarms):
@@ -125,7 +124,7 @@ def _state(
         return "waiting", f"Too little is known: {n} outcomes, and {settings.min_rows} are needed."
     if not is_watched:
         return "waiting", f"{n} outcomes are known, and nobody has looked at them yet."
-    return "calibrated", ""
+    return None
 
 
 def _without_alarm(report: Mapping[str, Any], of_week: Mapping[str, Any], settings: MonitorSettings) -> tuple[str, str]:

@@ -3,30 +3,19 @@
 import builtins
 import sys
 import warnings
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from quiet import OF_MLFLOW, quieten
+
 FEATURES = ["age", "income"]
 
 
-OF_MLFLOW = (
-    "ignore:.*Hint. Inferred schema contains integer:UserWarning",
-    "ignore:Starting with pandas version 4.0 all arguments of all:DeprecationWarning",
-    "ignore:_ImportHookChainedLoader.exec_module.. not found:ImportWarning",
-    "ignore:the load_module.. method is deprecated:DeprecationWarning",
-)
-"""What MLflow makes Python say whenever it looks at a data set or loads a flavor; not what these tests are about."""
-
-
 def pytest_collection_modifyitems(items):
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            for warning in OF_MLFLOW:
-                item.add_marker(pytest.mark.filterwarnings(warning))
+    quieten(items, __file__, OF_MLFLOW)
 
 
 def make_people(n, seed, labels=(0, 1)):

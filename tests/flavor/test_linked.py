@@ -12,6 +12,7 @@ import mlflow_caliber as caliber
 from mlflow_caliber.calibrators import make_calibrator
 from mlflow_caliber.online import CorrectedCalibrator, HedgedRecalibrator, SnapshotMap
 from mlflow_caliber.store import NewRevision, open_store
+from segmented_model import save_segmented
 
 FEATURES = ["age", "region"]
 
@@ -31,15 +32,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def folder(rows, tmp_path_factory):
-    from sklearn.linear_model import LogisticRegression
-
-    rng = np.random.default_rng(1)
-    y = np.where(rng.random(600) < 1.0 / (1.0 + np.exp(-0.2 * (rows["age"] - 40.0))), "yes", "no")
-    base = LogisticRegression().fit(rows[["age"]][:300], y[:300])
-    path = tmp_path_factory.mktemp("linked") / "m"
-    data = (rows[300:], y[300:])
-    caliber.save_model(base, str(path), calibrator="segmented", calibration_data=data, segment_column="region")
-    return str(path)
+    return save_segmented(rows, tmp_path_factory.mktemp("linked") / "m")
 
 
 @pytest.fixture

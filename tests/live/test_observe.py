@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,7 @@ import pytest
 
 from live_streams import DAY, REFERENCE, SETTINGS, START, fill, found, hold_lease, learn, look, said
 from mlflow_caliber.drift import feature_profile
-from mlflow_caliber.live import (
-    MonitorSettings,
-    observe,
-)
+from mlflow_caliber.live import MonitorSettings, judge, observe
 from mlflow_caliber.store import NewRevision, Outcome
 
 # --- looking ----------------------------------------------------------------------------------------------------------
@@ -259,3 +257,25 @@ def test_a_process_that_does_not_follow(stream, clock):
     seen = observe(stream, settings=SETTINGS, now=clock.now)
     assert (seen.served.number, seen.served.pinned) == (0, True)
     assert ("replica", "host:1") not in found(seen)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "n_drifted", "severities"),
+    [
+        (0.99, 1, {}),
+        (1.0, 2, {"score:1": "warning", "features": "warning"}),
+        (1.49, 2, {"score:1": "warning", "features": "warning"}),
+        (1.5, 3, {"score:1": "critical", "features": "critical"}),
+    ],
+)
+def test_drift_far_beyond_what_is_wanted_is_critical(stream, clock, ratio, n_drifted, severities):
+    fill(stream, clock, 200)
+    seen = look(stream, clock, reference=REFERENCE)
+    score = replace(seen.window.drift.columns[0], statistic=0.2 * ratio, threshold=0.2, drifted=ratio >= 1.0)
+    features = [replace(score, column=f"f{k}", drifted=k < n_drifted) for k in range(4)]
+    drift = replace(seen.window.drift, columns=(score, *features))
+    seen = replace(seen, window=replace(seen.window, drift=drift))
+    findings = {each.key: each for each in judge(seen, MonitorSettings(drift_share=0.5)) if each.kind == "drift"}
+    assert {key: each.severity for key, each in findings.items()} == severities
+    for each in findings.values():
+        assert each.evidence["score"] >= each.evidence["threshold"]

@@ -12,11 +12,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from live_streams import DAY, REFERENCE, Clock, fill, look
+from live_streams import DAY, Clock, fill
 from mlflow_caliber.exceptions import InvalidInputError, StoreError
-from mlflow_caliber.live import Monitor, MonitorSettings, Reports, StreamSummary, advice_of, judge
+from mlflow_caliber.live import Reports, StreamSummary
 from mlflow_caliber.live._followed import Followed
-from mlflow_caliber.live._judge import SHIPPED_IS_OFF
 from mlflow_caliber.live._sums import WindowSums
 from mlflow_caliber.live._tallies import Changes, Tally, losses_of
 from mlflow_caliber.metrics import ScoreStatistics
@@ -156,6 +155,30 @@ def stream_store(stream):
     from mlflow_caliber.store import Store
 
     return Store(stream._database)
+
+
+def test_a_share_of_audits_that_changed_is_told(store, stream, clock):
+    def audited(share):
+        stream.change_settings(StreamSettings(review=ReviewSettings(audit_share=share)), "mia")
+        clock.now += 3_600.0
+
+    audited(0.02)
+    fill(stream, clock, 200, outcomes=False)
+    stream.record([happened("a1", 1, "audit")])
+    reports = Reports(store, clock)
+    assert reports.report(stream)["note"] == ""  # it was set before there was anything
+    audited(0.5)
+    changed = clock.now - 3_600.0
+    fill(stream, clock, 200, prefix="b", outcomes=False)
+    stream.record([happened("b1", 1, "audit")])
+    assert "was changed at 2023-11-18 23:13 UTC" in reports.report(stream)["note"]
+    assert "was changed" in reports.report(stream, detail="full")["note"]
+    assert "was changed" in reports.report(stream, until=clock.now + DAY)["note"]
+    for how in ({"labels": "audit"}, {"since": changed + 3_600.0}):
+        assert reports.report(stream, **how)["n"]
+        assert "was changed" not in reports.report(stream, **how)["note"]
+    stream.change_settings(StreamSettings(stage="production", review=ReviewSettings(audit_share=0.5)), "mia")
+    assert stream.audit_share_changed_at() == changed
 
 
 # --- restarts ---------------------------------------------------------------------------------------------------------
@@ -413,133 +436,3 @@ def test_a_full_report_has_all_intervals_and_is_kept_a_while(store, stream, cloc
     stream.record([said("new", 0.5), happened("new", 1)])
     assert reports.report(stream, detail="full")["as_of"]["seq"] == full["as_of"]["seq"] == 600
     assert reports.report(stream)["as_of"]["seq"] == 602
-
-
-# --- the overview -----------------------------------------------------------------------------------------------------
-
-
-def test_a_young_stream_is_not_called_bad(store, stream, clock):
-    fill(stream, clock, 50, truth=lambda p: 1.0 - p)
-    found = Reports(store, clock).overview(stream)
-    assert (found["state"], found["n_labelled"]) == ("waiting", 50)
-    assert found["sentence"] == "Too little is known: 50 outcomes, and 100 are needed."
-
-
-def test_only_who_was_looked_at_is_called_calibrated(store, stream, clock):
-    fill(stream, clock, 400)
-    reports = Reports(store, clock)
-    assert reports.overview(stream)["state"] == "waiting"
-    Monitor(store, references=lambda *_: (None, "None.")).turn(now=clock.now)
-    found = reports.overview(stream)
-    assert found["state"] == "calibrated"
-    assert found["sentence"].startswith("What is said fits what happens: the mean gap is")
-    assert stream.observation()[1]["window"]["drift_note"] == "None."
-
-
-def test_a_gap_without_an_alarm_is_not_called_calibrated(store, stream, clock):
-    app = store.stream("app", "1")  # of the predicted class: nobody learns it, so nobody raises an alarm
-    for week, right in enumerate((270, 120)):
-        fill(stream, clock, 300, prefix=week, truth=lambda p, week=week: 1.0 - p if week else p)
-        ids = [f"{week}-{k}" for k in range(300)]
-        assert app.record([said(each, 0.9, prediction="yes") for each in ids]).recorded == 300
-        told = ["yes" if k < right else "no" for k in range(300)]
-        app.record([Outcome(prediction_id=i, outcome=y, observed_at=0.0) for i, y in zip(ids, told, strict=True)])
-        clock.now += 10 * DAY * (1 - week)
-    Monitor(store, references=lambda *_: (None, "None.")).turn(now=clock.now)
-    reports = Reports(store, clock)
-    found = reports.overview(app)
-    assert found["state"] == "investigate"
-    assert "does not fit what happens: the mean gap is 50.0%" in found["sentence"]
-    assert "over 300 outcomes of the last week" in found["sentence"]
-    for alarm in stream.open_alarms():
-        stream.resolve_alarm(alarm.kind, alarm.key)
-    assert reports.overview(stream)["state"] == "waiting"
-    assert reports.overview(stream)["sentence"].startswith("There is no alarm yet, but the mean gap is")
-
-
-@pytest.mark.parametrize(
-    ("kind", "key", "state"),
-    [
-        ("silence", "outcomes", "silent"),
-        ("diagnosis", "recalibrate_and_retrain", "needs_retraining"),
-        ("diagnosis", "investigate", "investigate"),
-        ("calibration", "served", "investigate"),
-        ("harm", "served", "investigate"),
-        ("drift", "score:1", "drifting"),
-        ("diagnosis", "recalibrate", "recalibrating"),
-        ("calibration", "shipped", "recalibrating"),
-    ],
-)
-def test_the_worst_alarm_names_the_state(store, stream, clock, kind, key, state):
-    fill(stream, clock, 120)
-    stream.raise_alarm("calibration", "shipped", "info", "Less bad.", {})
-    stream.raise_alarm(kind, key, "critical", "This is why.", {})
-    found = Reports(store, clock).overview(stream)
-    assert found["state"] == state
-    assert found["sentence"].endswith("This is why.")
-    assert (found["advice"], bool(advice_of(state))) == ("", True), "one advice, that of the alarm"
-
-
-def test_what_corrects_the_shipped_calibrator_is_said_once(store, stream, clock):
-    fill(stream, clock, 120)
-    found = Reports(store, clock).overview(stream)
-    assert found["advice"] == advice_of(found["state"])
-    sentence = f"{SHIPPED_IS_OFF}: 90 of them speak against it. Recalibrate."
-    stream.raise_alarm("calibration", "shipped", "warning", sentence, {})
-    found = Reports(store, clock).overview(stream)
-    assert (found["sentence"], found["advice"]) == (
-        "The shipped calibrator does not fit the outcomes any more, and nothing corrects it yet: 90 of them speak "
-        "against it. Recalibrate.",
-        "",
-    )
-
-
-@pytest.mark.parametrize(
-    ("ratio", "n_drifted", "severities"),
-    [
-        (0.99, 1, {}),
-        (1.0, 2, {"score:1": "warning", "features": "warning"}),
-        (1.49, 2, {"score:1": "warning", "features": "warning"}),
-        (1.5, 3, {"score:1": "critical", "features": "critical"}),
-    ],
-)
-def test_drift_far_beyond_what_is_wanted_is_critical(stream, clock, ratio, n_drifted, severities):
-    fill(stream, clock, 200)
-    seen = look(stream, clock, reference=REFERENCE)
-    score = replace(seen.window.drift.columns[0], statistic=0.2 * ratio, threshold=0.2, drifted=ratio >= 1.0)
-    features = [replace(score, column=f"f{k}", drifted=k < n_drifted) for k in range(4)]
-    drift = replace(seen.window.drift, columns=(score, *features))
-    seen = replace(seen, window=replace(seen.window, drift=drift))
-    findings = {each.key: each for each in judge(seen, MonitorSettings(drift_share=0.5)) if each.kind == "drift"}
-    assert {key: each.severity for key, each in findings.items()} == severities
-    for each in findings.values():
-        assert each.evidence["score"] >= each.evidence["threshold"]
-
-
-def test_who_says_nothing_for_long_is_silent(store, stream, clock):
-    fill(stream, clock, 120)
-    clock.now += 2 * DAY
-    found = Reports(store, clock).overview(stream)
-    assert (found["state"], found["sentence"]) == ("silent", "No prediction for 2 days.")
-
-
-def test_a_share_of_audits_that_changed_is_told(store, stream, clock):
-    def audited(share):
-        stream.change_settings(StreamSettings(review=ReviewSettings(audit_share=share)), "mia")
-        clock.now += 3_600.0
-
-    audited(0.02)
-    fill(stream, clock, 200, outcomes=False)
-    stream.record([happened("a1", 1, "audit")])
-    reports = Reports(store, clock)
-    assert reports.report(stream)["note"] == ""  # it was set before there was anything
-    audited(0.5)
-    changed = clock.now - 3_600.0
-    fill(stream, clock, 200, prefix="b")
-    assert "was changed at 2023-11-18 23:13 UTC" in reports.report(stream)["note"]
-    assert "was changed" in reports.report(stream, detail="full")["note"]
-    assert "was changed" in reports.report(stream, until=clock.now + DAY)["note"]
-    for how in ({"labels": "audit"}, {"since": changed + 3_600.0}):
-        assert "was changed" not in reports.report(stream, **how)["note"]
-    stream.change_settings(StreamSettings(stage="production", review=ReviewSettings(audit_share=0.5)), "mia")
-    assert stream.audit_share_changed_at() == changed

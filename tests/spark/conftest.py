@@ -3,27 +3,14 @@
 import os
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
 
-OF_SPARK = (
-    "ignore:PySpark does not yet fully support pandas:FutureWarning",
-    "ignore:The copy keyword is deprecated and will be removed:DeprecationWarning",
-    "ignore:.*distutils Version classes are deprecated:DeprecationWarning",
-    "ignore:.*Hint. Inferred schema contains integer:UserWarning",
-    "ignore:Starting with pandas version 4.0 all arguments of all:DeprecationWarning",
-    "ignore:_ImportHookChainedLoader.exec_module.. not found:ImportWarning",
-    "ignore:the load_module.. method is deprecated:DeprecationWarning",
-)
-"""What PySpark and MLflow make Python say; not what these tests are about."""
+from quiet import OF_MLFLOW, OF_SPARK, quieten
 
 
 def pytest_collection_modifyitems(items):
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            for warning in OF_SPARK:
-                item.add_marker(pytest.mark.filterwarnings(warning))
+    quieten(items, __file__, (*OF_MLFLOW, *OF_SPARK))
 
 
 @pytest.fixture(scope="session")
